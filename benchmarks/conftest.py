@@ -1,0 +1,130 @@
+"""What the cases share: the options, the workload, and the judgement against ``floors.toml``."""
+
+import tomllib
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from lstmq.comparison import Ratio, clock
+from lstmq.machine import describe_machine
+from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
+
+SLICE = 100  # tokens
+WARM_UP = 2  # pairs that do not count
+FLOORS = Path(__file__).with_name("floors.toml")
+WORKLOAD = pytest.StashKey[Workload]()
+VERDICTS = pytest.StashKey[list[str]]()
+Read = Callable[[Tensor], object]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("lstmq")
+    group.addoption("--corpus", type=Path, help="folder of train, valid and test text (default: the embedded sample)")
+    group.addoption("--checkpoint", type=Path, help="trained model, .pth or .safetensors (default: the sample's)")
+    group.addoption("--vocabulary", type=Path, help="corpus folder of the checkpoint's words, if not --corpus")
+    group.addoption("--tokens", type=int, default=DEFAULT_TOKENS, help="length of the test text (default: %(default)s)")
+    group.addoption("--bptt", type=int, default=25, help="longest window, in tokens (default: %(default)s)")
+    group.addoption("--threads", type=int, default=1, help="threads that torch computes on (default: %(default)s)")
+    group.addoption("--engine", help="torch's int8 backend (default: torch's own)")
+    group.addoption("--pairs", type=int, default=40, help="slices timed on both sides (default: %(default)s)")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Load the workload before any case, so that a wrong option is one line and pytest's usage error."""
+    config = session.config
+    config.stash[VERDICTS] = []
+    option = config.getoption
+    for name in ("--threads", "--pairs", "--bptt"):
+        if option(name) < 1:
+            raise pytest.UsageError(f"{name} must be at least 1, found {option(name)}")
+    torch.set_num_threads(option("--threads"))
+    try:
+        workload = load_workload(option("--corpus"), option("--checkpoint"), option("--vocabulary"), option("--tokens"))
+    except (ValueError, OSError) as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[WORKLOAD] = workload
+
+
+@pytest.fixture(scope="session")
+def workload(pytestconfig: pytest.Config) -> Workload:
+    return pytestconfig.stash[WORKLOAD]
+
+
+@pytest.fixture(scope="session")
+def facts(pytestconfig: pytest.Config) -> dict[str, object]:
+    """What every case notes in its ``extra_info``: the machine, torch, the engine, the threads, the window."""
+    engine = pytestconfig.getoption("--engine")
+    return describe_machine() | ({"engine": engine} if engine else {}) | {"bptt": pytestconfig.getoption("--bptt")}
+
+
+@pytest.fixture(scope="session")
+def slices(workload: Workload) -> list[Tensor]:
+    """Give consecutive slices of the stream, long enough to time and short enough that a pair meets one machine."""
+    source = workload.speed.source
+    return [source[i : i + SLICE + 1] for i in range(0, max(1, len(source) - SLICE), SLICE)]
+
+
+@pytest.fixture
+def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, slices: list[Tensor]):
+    """Give ``measure_speedup(reference, target)``: the reference's seconds over the target's, slice by slice.
+
+    pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
+    """
+
+    def measure_speedup(reference: Read, target: Read) -> Ratio:
+        now, turns, pairs, seconds = clock(), cycle(slices), pytestconfig.getoption("--pairs"), []
+
+        def read_reference() -> tuple[tuple[Tensor], dict[str, object]]:
+            source = next(turns)
+            start = now()
+            reference(source)
+            seconds.append(now() - start)
+            return (source,), {}
+
+        benchmark.pedantic(target, setup=read_reference, rounds=pairs, warmup_rounds=WARM_UP)
+        if benchmark.disabled:
+            pytest.fail("not measured: benchmarks are disabled", pytrace=False)
+        return Ratio.of_pairs(seconds[WARM_UP:], benchmark.stats.stats.data)
+
+    return measure_speedup
+
+
+@pytest.fixture(scope="session")
+def judge(pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Give ``judge("int8", speedup=2.1, ...)``: it fails a case with every figure past its row of ``floors.toml``.
+
+    A figure without a row is shown and not judged.
+    """
+    floors = tomllib.loads(FLOORS.read_text(encoding="utf-8"))
+
+    def judge(case: str, **figures: float) -> None:
+        regressions = []
+        for metric, figure in figures.items():
+            row = floors.get(case, {}).get(metric, {})
+            limits = " and ".join(
+                f"{key.replace('_', ' ')} {row[key]}" for key in ("at_least", "at_most") if key in row
+            )
+            verdict = f"{case} {metric} {figure:.4g}" + (f": expected {limits}" if limits else ": not judged")
+            # Written so that NaN, which compares as false, is a regression.
+            if not row.get("at_least", figure) <= figure <= row.get("at_most", figure):
+                regressions.append(f"{verdict} ({row['measured']} on {row['date']}, {row['machine']})")
+            pytestconfig.stash[VERDICTS].append(verdict)
+        if regressions:
+            pytest.fail("regression: " + "; ".join(regressions), pytrace=False)
+
+    return judge
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if verdicts := config.stash[VERDICTS]:
+        terminalreporter.section("against benchmarks/floors.toml")
+        workload = config.stash[WORKLOAD]
+        terminalreporter.line(f"speed and size: {workload.speed.origin}")
+        terminalreporter.line(f"loss: {workload.loss.origin}")
+        for verdict in verdicts:
+            terminalreporter.line(verdict)

@@ -1,0 +1,31 @@
+"""A word-level LSTM language model in float32 and in int8, and what it takes to compare the two."""
+
+from lstmq.batching import batchify, get_batch
+from lstmq.corpus import Corpus, Dictionary
+from lstmq.evaluation import evaluate, perplexity
+from lstmq.generation import generate
+from lstmq.model import Hidden, LSTMModel, ModelConfig, repackage_hidden
+from lstmq.quantization import SCHEMES, QuantizationError, Scheme, quantize
+from lstmq.size import ModelSize, model_size
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SCHEMES",
+    "Corpus",
+    "Dictionary",
+    "Hidden",
+    "LSTMModel",
+    "ModelConfig",
+    "ModelSize",
+    "QuantizationError",
+    "Scheme",
+    "batchify",
+    "evaluate",
+    "generate",
+    "get_batch",
+    "model_size",
+    "perplexity",
+    "quantize",
+    "repackage_hidden",
+]

@@ -1,0 +1,5 @@
+"""``python -m lstmq`` is ``lstmq``."""
+
+from lstmq.cli import main
+
+main(prog_name="lstmq")

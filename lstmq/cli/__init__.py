@@ -1,0 +1,46 @@
+"""The ``lstmq`` command: options in, tables and text out. A module a subcommand."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from lstmq import __version__
+from lstmq.cli.compare import compare_command
+from lstmq.cli.evaluate import evaluate_command
+from lstmq.cli.generate import generate_command
+
+
+class OneLineErrors(click.Group):
+    """A group whose errors are one line on standard error and exit code 2; an interrupt is 130."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line."""
+        try:
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.ClickException as error:
+            message = error.format_message()
+        except click.Abort:
+            click.echo("lstmq: interrupted", err=True)
+            sys.exit(130)
+        except BrokenPipeError:  # whoever read our output has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except (ValueError, OSError) as error:
+            message = str(error)
+        click.echo(f"lstmq: error: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+
+
+@click.group(cls=OneLineErrors, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="lstmq %(version)s")
+def main() -> None:
+    """Compare an LSTM language model in float32 with its int8 self: size, loss and speed."""
+
+
+for command in (compare_command, evaluate_command, generate_command):
+    main.add_command(command)

@@ -1,0 +1,70 @@
+"""What the subcommands share: options, and a progress bar."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypedDict, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lstmq.comparison import FLOAT32
+from lstmq.model import LSTMModel
+from lstmq.quantization import SCHEMES, quantize
+
+Command = TypeVar("Command", bound=Callable[..., None])
+FILE = click.Path(path_type=Path)
+
+
+class Files(TypedDict):
+    """The options that name what is loaded, as :func:`lstmq.workload.load_subject` takes them."""
+
+    corpus: Path | None
+    checkpoint: Path | None
+    vocabulary: Path | None
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that choose a model, its text, and how torch computes."""
+    for option in (
+        click.option("--engine", metavar="E", help="Torch's int8 backend: x86, fbgemm, onednn, qnnpack. [torch's own]"),
+        click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads that torch computes on."),
+        click.option("--vocabulary", type=FILE, help="Corpus folder of the checkpoint's words, if not --corpus."),
+        click.option("--checkpoint", type=FILE, help="Trained model: .pth or .safetensors. [the embedded sample's]"),
+        click.option("--corpus", type=FILE, help="Folder of train, valid and test text. [the embedded sample]"),
+    ):
+        command = option(command)
+    return command
+
+
+def stream_options(command: Command) -> Command:
+    """Add the options that choose what is read of the text, and how."""
+    for option in (
+        click.option("--bptt", type=click.IntRange(min=1), default=25, help="Longest window, in tokens."),
+        click.option("--tokens", type=int, help="Read only the first so many tokens of the test split. [all]"),
+    ):
+        command = option(command)
+    return command
+
+
+def scheme_option(command: Command) -> Command:
+    """Add the option that quantizes the model first."""
+    option = click.option("--scheme", type=click.Choice([FLOAT32, *SCHEMES]), default=FLOAT32, help="How to store it.")
+    return option(command)
+
+
+def in_scheme(model: LSTMModel, scheme: str, engine: str | None) -> LSTMModel:
+    """Return the model itself for float32, else quantized."""
+    return model if scheme == FLOAT32 else quantize(model, scheme, engine)
+
+
+@contextmanager
+def progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left on standard error, if a person is there; give what advances it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task_id = bar.add_task(task, total=total)
+        yield lambda steps: bar.advance(task_id, steps)

@@ -1,0 +1,37 @@
+"""``lstmq evaluate``: the loss of one model."""
+
+from typing import Unpack
+
+import click
+import torch
+
+from lstmq.cli.common import Files, in_scheme, model_options, progress, scheme_option, stream_options
+from lstmq.evaluation import mean_loss, perplexity, window_losses
+from lstmq.workload import load_subject
+
+
+@click.command("evaluate")
+@model_options
+@stream_options
+@scheme_option
+def evaluate_command(
+    *,
+    threads: int,
+    engine: str | None,
+    tokens: int | None,
+    bptt: int,
+    scheme: str,
+    **files: Unpack[Files],
+) -> None:
+    """Print the loss and the perplexity of one model on the test split."""
+    torch.set_num_threads(threads)
+    subject = load_subject(**files, tokens=tokens)
+    model = in_scheme(subject.model, scheme, engine)
+    windows = []
+    with progress("evaluating", len(subject.source) - 1) as advance:
+        for window in window_losses(model, subject.source, bptt):
+            windows.append(window)
+            advance(window.tokens)
+    loss = mean_loss(windows)
+    click.echo(f"{scheme}: {subject.origin}")
+    click.echo(f"loss {loss:.6f} nats per token, perplexity {perplexity(loss):,.2f}")

@@ -1,0 +1,33 @@
+"""What a measurement was made on: :func:`describe_machine`."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Return the CPU, its widest integer instructions, torch, its int8 engine and threads, Python and the system."""
+    model, isa = _cpu()
+    return {
+        "cpu": model,
+        "isa": isa,
+        "torch": torch.__version__,
+        "engine": torch.backends.quantized.engine,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu() -> tuple[str, str]:
+    """Return the processor's name, and the instruction set that decides how fast int8 is on it."""
+    fallback = platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability().lower()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return fallback
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    isa = next((name for name in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if name in flags), fallback[1])
+    return facts.get("model name", fallback[0]), isa

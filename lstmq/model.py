@@ -1,0 +1,103 @@
+"""The tutorial's language model: an embedding, a stack of LSTM layers, a linear decoder."""
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+Hidden = tuple[Tensor, Tensor]
+"""The LSTM's state ``(h, c)``, each float, shape ``(nlayers, bsz, nhid)``."""
+
+State = TypeVar("State", Tensor, Hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of an :class:`LSTMModel`. The defaults are the tutorial's.
+
+    Raises:
+        ValueError: if a size is below 1, or ``dropout`` outside [0, 1).
+    """
+
+    ntoken: int = 33_278  # words of WikiText-2
+    ninp: int = 512  # width of the embedding
+    nhid: int = 256  # width of the LSTM's state
+    nlayers: int = 5
+    dropout: float = 0.5  # a probability; plays no part in evaluation
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[:4]:
+            size = getattr(self, field.name)
+            if size < 1:
+                raise ValueError(f"{field.name} must be at least 1, found {size}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a probability below 1, found {self.dropout}")
+
+
+class LSTMModel(nn.Module):
+    """Next-word logits from word ids.
+
+    Modules and state-dict keys are those of the tutorial, so that its published checkpoint loads.
+
+    Args:
+        config: the shape.
+        generator: draws the initial weights; without one, torch's global generator does.
+    """
+
+    _state: Tensor
+
+    def __init__(self, config: ModelConfig, generator: Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        between_layers = config.dropout if config.nlayers > 1 else 0.0  # nn.LSTM warns of dropout with one layer
+        self.drop = nn.Dropout(config.dropout)
+        with torch.device("meta"):  # init_weights draws every weight, so the modules' own draws are skipped
+            self.encoder = nn.Embedding(config.ntoken, config.ninp)
+            self.rnn = nn.LSTM(config.ninp, config.nhid, config.nlayers, dropout=between_layers)
+            self.decoder = nn.Linear(config.nhid, config.ntoken)
+        self.to_empty(device="cpu")
+        # The dtype and device of the hidden state. A quantized model may have no parameter left to ask for them.
+        self.register_buffer("_state", torch.empty(0), persistent=False)
+        self.init_weights(generator)
+
+    def init_weights(self, generator: Generator | None = None) -> None:
+        """Draw embedding and decoder from +-0.1 with a zero bias, as the tutorial does, and the LSTM as torch does."""
+        bound = self.config.nhid**-0.5
+        with torch.no_grad():
+            self.encoder.weight.uniform_(-0.1, 0.1, generator=generator)
+            self.decoder.weight.uniform_(-0.1, 0.1, generator=generator)
+            self.decoder.bias.zero_()
+            for weight in self.rnn.parameters():
+                weight.uniform_(-bound, bound, generator=generator)
+
+    def init_hidden(self, bsz: int) -> Hidden:
+        """Return the zero state for ``bsz`` columns."""
+        shape = (self.config.nlayers, bsz, self.config.nhid)
+        return self._state.new_zeros(shape), self._state.new_zeros(shape)
+
+    def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        """Read ``n`` steps of ``bsz`` columns.
+
+        Args:
+            input: int64 ids, shape ``(n, bsz)``.
+            hidden: the state before the first step.
+
+        Returns:
+            logits of the next word, float, shape ``(n, bsz, ntoken)``, and the state after the last step.
+        """
+        embedded = self.drop(self.encoder(input))  # (n, bsz, ninp)
+        output, hidden = self.rnn(embedded, hidden)  # (n, bsz, nhid)
+        return self.decoder(self.drop(output)), hidden
+
+
+def repackage_hidden(hidden: State) -> State:
+    """Return the state cut off from its history, so that backpropagation through time ends here.
+
+    Args:
+        hidden: a tensor, or the LSTM's pair of them.
+    """
+    if isinstance(hidden, Tensor):
+        return hidden.detach()
+    h, c = hidden
+    return h.detach(), c.detach()

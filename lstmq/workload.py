@@ -1,0 +1,126 @@
+"""What is measured: a model, a stream for it, and where they come from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lstmq import checkpoint as checkpoints
+from lstmq.batching import batchify
+from lstmq.corpus import Corpus, Dictionary
+from lstmq.model import LSTMModel, ModelConfig
+
+DEFAULT_TOKENS = 5_000  # timed with the embedded default: some seconds for each model
+SEED = 1111  # of the weights that are only timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A float32 model and a stream for it.
+
+    Attributes:
+        model: in evaluation mode.
+        dictionary: the words of its ids.
+        source: int64, shape ``(tokens, 1)``: batch size 1, as the tutorial evaluates.
+        origin: where model and stream come from, in words.
+    """
+
+    model: LSTMModel
+    dictionary: Dictionary
+    source: Tensor
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What speed and size are measured on, and what the loss is measured on: one and the same for a real checkpoint.
+
+    The embedded default times the tutorial's full shape with seeded weights, for speed does not depend on their values,
+    and takes the loss of the small model that was trained on the sample.
+    """
+
+    speed: Subject
+    loss: Subject
+
+
+def sample_folder() -> Path:
+    """Return the folder of the embedded sample: inside an installed package, or in a checkout's ``data/``."""
+    installed = Path(__file__).parent / "sample"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / "sample"
+
+
+def load_workload(
+    corpus: Path | None = None,
+    checkpoint: Path | None = None,
+    vocabulary: Path | None = None,
+    tokens: int | None = None,
+) -> Workload:
+    """Load what ``compare`` and the benchmarks run on.
+
+    Args:
+        corpus: as for :func:`load_subject`. With neither a corpus nor a checkpoint, the embedded default.
+        checkpoint: likewise.
+        vocabulary: likewise.
+        tokens: as for :func:`load_subject`; of the embedded default, how many are timed, 5,000 if not given.
+            Its loss is always that of the whole sample.
+    """
+    loss = load_subject(corpus, checkpoint, vocabulary, tokens if corpus or checkpoint else None)
+    if corpus or checkpoint:
+        return Workload(speed=loss, loss=loss)
+    config = ModelConfig()
+    source = _head(loss.source, DEFAULT_TOKENS if tokens is None else tokens)
+    speed = Subject(
+        model=LSTMModel(config, torch.Generator().manual_seed(SEED)).eval(),
+        dictionary=loss.dictionary,
+        source=source,
+        origin=f"the tutorial's shape, {_shape(config)}, with seeded weights, on {len(source):,} tokens of the sample",
+    )
+    return Workload(speed=speed, loss=loss)
+
+
+def load_subject(
+    corpus: Path | None = None,
+    checkpoint: Path | None = None,
+    vocabulary: Path | None = None,
+    tokens: int | None = None,
+) -> Subject:
+    """Load a checkpoint and the test split of a corpus; without either, those of the embedded sample.
+
+    Args:
+        corpus: a folder that :class:`~lstmq.Corpus` reads.
+        checkpoint: a file that :func:`lstmq.checkpoint.load` reads.
+        vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus``: words that it
+            does not know become ``<unk>``.
+        tokens: only the first so many of the test split, at least 2; all of them if not given.
+
+    Raises:
+        ValueError: if checkpoint and words do not fit, the split has fewer tokens, or a file is not as expected.
+        OSError: if a file cannot be read.
+    """
+    if corpus and not checkpoint:
+        raise ValueError(f"the corpus {corpus} needs a checkpoint of a model that was trained on its words")
+    sample = sample_folder()
+    corpus, checkpoint = corpus or sample, checkpoint or sample / "lstm.safetensors"
+    text = Corpus(corpus, Corpus(vocabulary).dictionary if vocabulary else None)
+    model = checkpoints.load(checkpoint).eval()
+    if model.config.ntoken != len(text.dictionary):
+        raise ValueError(
+            f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
+            f"{vocabulary or corpus} has {len(text.dictionary):,}"
+        )
+    source = _head(batchify(text.test, 1), tokens)
+    origin = f"{checkpoint.name}, {_shape(model.config)}, on {len(source):,} tokens of {corpus.name}'s test split"
+    return Subject(model=model, dictionary=text.dictionary, source=source, origin=origin)
+
+
+def _head(source: Tensor, tokens: int | None) -> Tensor:
+    if tokens is None:
+        return source
+    if not 2 <= tokens <= len(source):
+        raise ValueError(f"the test split holds {len(source):,} tokens: expected 2 to that many, found {tokens:,}")
+    return source[:tokens]
+
+
+def _shape(config: ModelConfig) -> str:
+    return f"{config.ntoken}/{config.ninp}/{config.nhid}/{config.nlayers}"

@@ -1,0 +1,80 @@
+"""Laws of columns and windows.
+
+1. The columns, one under the other, are the stream less what does not fit.
+2. The windows tile the source, and the targets are the inputs one step later.
+"""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmq import batchify, get_batch
+from lstmq.batching import windows
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_the_columns_rejoined_are_the_trimmed_stream(tokens, bsz):
+    data = torch.arange(tokens)
+    if bsz > tokens:
+        with pytest.raises(ValueError, match=f"{tokens} tokens is too short for {bsz} columns"):
+            batchify(data, bsz)
+        return
+    source = batchify(data, bsz)
+    assert source.shape == (tokens // bsz, bsz)
+    assert source.is_contiguous()
+    assert torch.equal(source.t().reshape(-1), data[: tokens // bsz * bsz])
+
+
+@given(st.integers(2, 60), st.integers(1, 5), st.integers(1, 70))
+def test_the_windows_tile_the_source(steps, bsz, bptt):
+    source = batchify(torch.arange(steps * bsz), bsz)
+    pairs = [get_batch(source, i, bptt) for i in range(0, steps - 1, bptt)]
+    assert all(len(data) == bptt for data, _ in pairs[:-1])
+    assert torch.equal(torch.cat([data for data, _ in pairs]), source[:-1])
+    assert torch.equal(torch.cat([targets for _, targets in pairs]), source[1:].reshape(-1))
+    for pair, same in zip(pairs, windows(source, bptt), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(pair, same, strict=True))
+
+
+@given(st.integers(2, 60), st.integers(1, 5), st.integers(1, 70), st.data())
+def test_targets_are_the_inputs_one_step_later(steps, bsz, bptt, data):
+    i = data.draw(st.integers(0, steps - 2))
+    source = batchify(torch.arange(steps * bsz), bsz)
+    words, targets = get_batch(source, i, bptt)
+    assert words.shape == (min(bptt, steps - 1 - i), bsz)
+    assert targets.shape == (words.numel(),)
+    assert torch.equal(targets, words.reshape(-1) + 1)  # in every column of this stream the next word is one more
+
+
+@pytest.mark.parametrize("bsz", [0, -3])
+def test_a_batch_size_below_one_is_refused(bsz):
+    with pytest.raises(ValueError, match=f"at least 1, found {bsz}"):
+        batchify(torch.arange(9), bsz)
+
+
+def test_only_a_stream_is_batchified():
+    with pytest.raises(ValueError, match=r"shape \(tokens,\), found shape \(3, 3\)"):
+        batchify(torch.zeros(3, 3), 1)
+
+
+@pytest.mark.parametrize("i", [-1, 9, 10, 99])
+def test_a_window_without_a_target_is_refused(i):
+    with pytest.raises(ValueError, match=f"no window starts at step {i} of a source of 10 steps"):
+        get_batch(batchify(torch.arange(10), 1), i, 5)
+
+
+@pytest.mark.parametrize("bptt", [0, -1])
+def test_a_window_of_no_length_is_refused(bptt):
+    source = batchify(torch.arange(10), 1)
+    with pytest.raises(ValueError, match=f"at least 1 step, found {bptt}"):
+        get_batch(source, 0, bptt)
+    with pytest.raises(ValueError, match=f"at least 1 step, found {bptt}"):
+        windows(source, bptt)
+
+
+def test_windows_need_a_target_and_columns():
+    with pytest.raises(ValueError, match="1 steps has no target"):
+        windows(torch.zeros(1, 4), 5)
+    with pytest.raises(ValueError, match=r"shape \(steps, bsz\)"):
+        windows(torch.arange(10), 5)

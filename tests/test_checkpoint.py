@@ -1,0 +1,215 @@
+"""Laws of checkpoints: what is saved is loaded bit by bit, and nothing else is loaded at all."""
+
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmq import LSTMModel, ModelConfig, checkpoint, quantize
+from lstmq.checkpoint import CheckpointError
+from tests.strategies import models
+
+formats = pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+
+
+def write(state, path):
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+def refusal(path):
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message.replace(str(path), "FILE")
+
+
+@formats
+@given(model=models(), dropout=st.sampled_from([0.0, 0.2]))
+def test_what_is_saved_is_loaded_bit_by_bit(tmp_path_factory, suffix, model, dropout):
+    path = tmp_path_factory.mktemp("checkpoint") / f"model{suffix}"
+    checkpoint.save(model, path)
+    loaded = checkpoint.load(path, dropout)
+    c = model.config
+    assert loaded.config == ModelConfig(ntoken=c.ntoken, ninp=c.ninp, nhid=c.nhid, nlayers=c.nlayers, dropout=dropout)
+    state = loaded.state_dict()
+    assert list(state) == list(model.state_dict())
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+
+
+@formats
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_cast_to_float32(tmp_path, model, suffix, dtype):
+    half = {key: value.to(dtype) for key, value in model.state_dict().items()}
+    loaded = checkpoint.load(write(half, tmp_path / f"half{suffix}")).state_dict()
+    assert all(value.dtype == torch.float32 and torch.equal(value, half[key].float()) for key, value in loaded.items())
+
+
+def test_the_format_before_torch_1_6_is_read(tmp_path, model):
+    """The published checkpoint is from 2019."""
+    torch.save(model.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    loaded = checkpoint.load(tmp_path / "old.pth").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
+
+
+def test_the_content_decides_not_the_name(tmp_path, model):
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "named.pth")
+    assert checkpoint.load(tmp_path / "named.pth").config.ntoken == 30
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("decoder.bias"), "FILE: missing the keys decoder.bias"),
+        (lambda s: s.pop("rnn.bias_hh_l1"), "FILE: missing the keys rnn.bias_hh_l1"),
+        (lambda s: s.pop("encoder.weight"), "FILE: expected the key encoder.weight, found the keys "),
+        (lambda s: s.update(extra=torch.ones(1)), "FILE: unexpected the keys extra"),
+        (
+            lambda s: s.update({"rnn.weight_ih_l2": torch.ones(1)}),
+            "FILE: missing the keys rnn.bias_hh_l2, rnn.bias_ih_l2",
+        ),
+        (lambda s: s.update({"decoder.bias": torch.ones(31)}), "expected shape (30,) for decoder.bias, found (31,)"),
+        (
+            lambda s: s.update({"encoder.weight": torch.ones(31, 16)}),
+            "expected shape (31, 8) for decoder.weight, found (30",
+        ),
+        (
+            lambda s: s.update({"encoder.weight": torch.ones(5)}),
+            "expected a matrix for encoder.weight, found shape (5,)",
+        ),
+        (
+            lambda s: s.update({"encoder.weight": torch.ones(0, 16)}),
+            "expected a matrix for encoder.weight, found shape (0, ",
+        ),
+        (
+            lambda s: s.update({"decoder.bias": torch.ones(30).int()}),
+            "float16 or bfloat16 for decoder.bias, found torch.int",
+        ),
+        (lambda s: s["decoder.bias"].fill_(float("nan")), "expected finite numbers in decoder.bias, found NaN"),
+        (
+            lambda s: [s.pop(key) for key in list(s) if key.startswith("rnn")],
+            "expected LSTM layers from rnn.weight_ih_l0",
+        ),
+        (lambda s: s.clear(), "FILE: expected the key encoder.weight, found no keys"),
+    ],
+)
+@formats
+def test_another_state_dict_is_refused(tmp_path, model, suffix, change, message):
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    change(state)
+    assert message in refusal(write(state, tmp_path / f"other{suffix}"))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [1, 2],
+        torch.ones(3),
+        {"model": {"encoder.weight": torch.ones(2)}},
+        {"epoch": 3},
+        {1: torch.ones(1)},
+        None,
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, found):
+    torch.save(found, tmp_path / "other.pth")
+    assert "expected" in refusal(tmp_path / "other.pth")
+
+
+def test_a_quantized_models_state_is_refused(tmp_path, model):
+    torch.save(quantize(model).state_dict(), tmp_path / "int8.pth")
+    assert "expected a state dict of" in refusal(tmp_path / "int8.pth")
+
+
+class Bomb:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("dump", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
+def test_code_is_not_run(tmp_path, model, dump):
+    path, trace = tmp_path / "bomb.pth", tmp_path / "trace"
+    dump(dict(model.state_dict()) | {"bomb": Bomb(trace)}, path)
+    assert "Python objects or code, which is never run" in refusal(path)
+    assert not trace.exists()
+
+
+def test_a_whole_pickled_model_is_refused(tmp_path, model):
+    torch.save(model, tmp_path / "whole.pth")
+    assert "Python objects or code" in refusal(tmp_path / "whole.pth")
+
+
+@formats
+def test_an_empty_file_is_refused(tmp_path, suffix):
+    path = tmp_path / f"empty{suffix}"
+    path.touch()
+    assert refusal(path) == "FILE is empty: expected a checkpoint"
+
+
+@formats
+def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path, model, suffix):
+    checkpoint.save(model, tmp_path / f"whole{suffix}")
+    data, path = (tmp_path / f"whole{suffix}").read_bytes(), tmp_path / f"cut{suffix}"
+    for length in (1, 8, 9, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        assert "FILE" in refusal(path)
+
+
+@formats
+def test_damage_is_refused_or_harmless_but_never_a_surprise(tmp_path, model, suffix):
+    checkpoint.save(model, tmp_path / f"whole{suffix}")
+    data, path = (tmp_path / f"whole{suffix}").read_bytes(), tmp_path / f"damaged{suffix}"
+    source = random.Random(0)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for _ in range(source.randrange(1, 20)):
+            damaged[source.randrange(min(len(data), 4_000))] = source.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            assert isinstance(checkpoint.load(path), LSTMModel)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("content", [b"hello, world, this is text\n", b"PK\x03\x04 no zip", bytes(100), b"\x89PNG\r\n"])
+def test_another_kind_of_file_is_refused(tmp_path, content):
+    (tmp_path / "other.pth").write_bytes(content)
+    assert "expected" in refusal(tmp_path / "other.pth")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pth"):
+        checkpoint.load(tmp_path / "nowhere.pth")
+
+
+@formats
+def test_an_interrupt_while_saving_leaves_the_old_file(tmp_path, model, suffix, monkeypatch):
+    path = tmp_path / f"model{suffix}"
+    checkpoint.save(model, path)
+    before = path.read_bytes()
+
+    def interrupt(state, file):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.save", interrupt)
+    monkeypatch.setattr("safetensors.torch.save_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(model, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

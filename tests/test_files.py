@@ -1,0 +1,45 @@
+"""The law of files: whole, or as before."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from lstmq.files import whole_file
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(error), whole_file(target) as path:
+        path.write_text("half of the ne")
+        raise error
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_new_file_is_moved_into_place_with_the_usual_rights(tmp_path):
+    target, usual = tmp_path / "file.txt", tmp_path / "usual"
+    usual.touch()
+    with whole_file(target) as path:
+        path.write_text("new")
+        assert not target.exists()
+    assert target.read_text() == "new"
+    assert target.stat().st_mode == usual.stat().st_mode
+    target.chmod(0o600)
+    with whole_file(target) as path:
+        path.write_text("newer")
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("newer", 0o600)
+
+
+def test_a_link_is_followed_and_a_device_is_written_to(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with whole_file(tmp_path / "link") as path:
+        path.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    with whole_file(os.devnull) as path:
+        path.write_text("gone")
+    assert not Path(os.devnull).is_file()

@@ -1,0 +1,172 @@
+"""Laws of quantization.
+
+1. The quantized model is not the model: its modules and its bytes say so.
+2. The model is left as it was, bit by bit; the engine is left as it was.
+3. The loss stays within tolerance of float32.
+4. What would stay float32 is refused, never returned.
+"""
+
+import copy
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from lstmq import SCHEMES, LSTMModel, ModelConfig, QuantizationError, Scheme, batchify, evaluate, model_size, quantize
+from lstmq.quantization import SCHEMES as TABLE
+from tests.strategies import models, seeds, stream
+
+EAGER = [name for name in SCHEMES if name != "bf16"]
+every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
+
+
+def float32_modules(model):
+    return {
+        type(module)
+        for module in model.modules()
+        if any(weight.dtype == torch.float32 for weight in module.parameters(recurse=False))
+    }
+
+
+@every_scheme
+@given(model=models(), seed=seeds)
+def test_the_quantized_model_is_not_the_model_and_the_model_is_as_it_was(scheme, model, seed):
+    mode, before = model.training, copy.deepcopy(model.state_dict())
+    quantized = quantize(model, scheme)
+    assert float32_modules(model) == {nn.Embedding, nn.LSTM, nn.Linear}
+    assert float32_modules(quantized) == ({nn.Embedding} if scheme == "int8" else set())
+    assert not quantized.training
+    assert model.training == mode
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    source = batchify(stream(model.config.ntoken, 40, seed), 2)
+    logits, _ = model.eval()(source, model.init_hidden(2))
+    quantized_logits, _ = quantized(source, quantized.init_hidden(2))
+    assert quantized_logits.shape == logits.shape
+    if model.config.nhid > 4:
+        assert not torch.equal(quantized_logits.float(), logits)
+
+
+@pytest.mark.parametrize(("scheme", "at_least"), [("int8", 1.4), ("int8-embedding", 3.0), ("bf16", 1.9)])
+@given(ntoken=st.integers(500, 2_000), ninp=st.integers(32, 96), seed=seeds)
+def test_the_bytes_say_so(scheme, at_least, ntoken, ninp, seed):
+    config = ModelConfig(ntoken=ntoken, ninp=ninp, nhid=max(32, ninp), nlayers=2)
+    model = LSTMModel(config, torch.Generator().manual_seed(seed))
+    assert model_size(model).total / model_size(quantize(model, scheme)).total > at_least
+
+
+@every_scheme
+@given(model=models(max_ntoken=200, max_width=64), scale=st.floats(0.5, 3), bsz=st.integers(1, 4), seed=seeds)
+def test_the_loss_is_within_tolerance_of_float32(scheme, model, scale, bsz, seed):
+    """Three times the initial weights is past what training makes of them. The tolerance is of 8-bit rounding."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(scale)
+    source = batchify(stream(model.config.ntoken, 100 * bsz, seed), bsz)
+    loss = evaluate(model, source, 25)
+    assert evaluate(quantize(model, scheme), source, 25) == pytest.approx(loss, abs=0.02 * loss)
+
+
+def test_int8_weights_are_qint8_with_the_floats_they_stand_for(model):
+    """An independent look into the packed weights: rounded to a grid of 256 values over their own range."""
+    packed, bias = quantize(model).decoder._packed_params._weight_bias()
+    assert packed.dtype == torch.qint8
+    assert torch.equal(bias, model.decoder.bias)
+    weight = model.decoder.weight
+    assert (packed.dequantize() - weight).abs().max() <= (weight.max() - weight.min()) / 255
+
+
+def test_a_further_scheme_is_one_entry(model, monkeypatch):
+    linear = Scheme(summary="only the decoder", weights={nn.Linear: "qint8"})
+    monkeypatch.setitem(TABLE, "int8-linear", linear)
+    assert float32_modules(quantize(model, "int8-linear")) == {nn.Embedding, nn.LSTM}
+
+
+@pytest.mark.parametrize("engine", [e for e in torch.backends.quantized.supported_engines if e != "none"])
+def test_every_engine_of_this_torch_is_used_and_put_back(model, engine):
+    source = batchify(stream(30, 60, 0), 1)
+    before = torch.backends.quantized.engine
+    quantized = quantize(model, engine=engine)
+    assert torch.backends.quantized.engine == before
+    assert evaluate(quantized, source, 25) == pytest.approx(evaluate(model, source, 25), abs=0.02)
+
+
+def test_the_engine_is_set_while_quantizing_and_put_back_after_an_error(model, monkeypatch):
+    before, seen = torch.backends.quantized.engine, []
+    other = next(e for e in torch.backends.quantized.supported_engines if e not in (before, "none"))
+
+    def fail(*args):
+        seen.append(torch.backends.quantized.engine)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.ao.quantization.quantize_dynamic", fail)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(model, engine=other)
+    assert seen == [other]
+    assert torch.backends.quantized.engine == before
+
+
+@pytest.mark.parametrize("scheme", EAGER)
+def test_an_engine_that_is_not_in_this_torch_is_refused(model, scheme):
+    with pytest.raises(QuantizationError, match=r"no engine 'abacus' in torch .*: it has .*x86|qnnpack"):
+        quantize(model, scheme, engine="abacus")
+
+
+@every_scheme
+@pytest.mark.parametrize("root", [nn.LSTM(4, 4), nn.Linear(4, 4)])
+def test_a_bare_root_is_refused(scheme, root):
+    """torch returns it as it is, without a word."""
+    with pytest.raises(QuantizationError, match=f"the model itself is an {type(root).__name__}.*put it in a module"):
+        quantize(root, scheme)
+
+
+@every_scheme
+@pytest.mark.parametrize("model", [nn.Sequential(), nn.Sequential(nn.Conv1d(2, 2, 1)), nn.GRU(4, 4)])
+def test_a_model_with_nothing_to_quantize_is_refused(scheme, model):
+    with pytest.raises(QuantizationError, match=rf"nothing to quantize: {type(model).__name__} holds no float LSTM"):
+        quantize(model, scheme)
+
+
+@pytest.mark.parametrize("scheme", EAGER)
+def test_a_quantized_model_is_not_quantized_again(model, scheme):
+    with pytest.raises(QuantizationError, match="nothing to quantize"):
+        quantize(quantize(model, "int8-embedding"), scheme)
+
+
+@pytest.mark.parametrize("scheme", EAGER)
+def test_a_module_that_torch_would_pass_over_is_refused(model, scheme):
+    """torch matches types exactly, so a subclass stays float32 among quantized neighbours."""
+
+    class MyLinear(nn.Linear):
+        pass
+
+    model.decoder = MyLinear(8, 30)
+    with pytest.raises(QuantizationError, match=f"decoder, a MyLinear, would stay float32 under {scheme}"):
+        quantize(model, scheme)
+
+
+@pytest.mark.parametrize("scheme", EAGER)
+def test_quantization_that_does_nothing_is_seen(model, scheme, monkeypatch):
+    monkeypatch.setattr("torch.ao.quantization.quantize_dynamic", lambda model, _: copy.deepcopy(model))
+    with pytest.raises(QuantizationError, match="would stay float32"):
+        quantize(model, scheme)
+
+
+@pytest.mark.parametrize("gone", ["module", "function"])
+@pytest.mark.parametrize("scheme", EAGER)
+def test_a_torch_without_dynamic_quantization_says_which_have_it(model, scheme, gone, monkeypatch):
+    if gone == "module":
+        monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
+        monkeypatch.delattr("torch.ao.quantization")
+    else:
+        monkeypatch.delattr("torch.ao.quantization.quantize_dynamic")
+    with pytest.raises(QuantizationError, match=r"torch 2\..* has no dynamic quantization: torch 2.0 to 2.15"):
+        quantize(model, scheme)
+    assert float32_modules(quantize(model, "bf16")) == set()
+
+
+def test_an_unknown_scheme_is_refused_with_those_there_are(model):
+    with pytest.raises(ValueError, match="no such scheme: 'int3', expected one of int8, int8-embedding, bf16"):
+        quantize(model, "int3")
