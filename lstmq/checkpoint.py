@@ -45,9 +45,10 @@ def load(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
         CheckpointError: in one line, what was expected and what was found.
         OSError: if there is no such file, or it cannot be read.
     """
-    path = Path(path)
-    state = _read(path)
+    state = read(path)
     try:
+        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise CheckpointError(f"expected a state dict of tensors alone, found {_describe(state)}")
         config = _infer_config(state, dropout)
         _check(state, config)
     except CheckpointError as error:
@@ -57,38 +58,35 @@ def load(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
     return model
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Return the file's state dict, unchecked but for being one."""
-    with path.open("rb") as file:
+def read(path: str | Path) -> object:
+    """Return what a safetensors file, or a torch file of nothing but tensors and plain values, holds.
+
+    Raises:
+        CheckpointError: if it is another kind of file, empty, cut, damaged, or holds code, which is not run.
+        OSError: if there is no such file, or it cannot be read.
+    """
+    with Path(path).open("rb") as file:
         start = file.read(9)
     if not start:
         raise CheckpointError(f"{path} is empty: expected a checkpoint")
     try:
         if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
-            state: object = safetensors.torch.load_file(path)
-        else:
-            state = _load_pickled(path)
+            return safetensors.torch.load_file(path)
+        with warnings.catch_warnings():
+            # Said of files that hold more than tensors, which are refused in a moment anyway.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is a damaged or cut safetensors file: {error}") from None
     except pickle.UnpicklingError as error:
         holds_code = "GLOBAL" in str(error) or "Unsupported" in str(error)
         found = "Python objects or code, which is never run" if holds_code else "something else, or a damaged file"
         raise CheckpointError(f"{path}: expected a state dict of plain tensors, found {found}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # of a damaged archive, torch's readers raise nearly every kind there is
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path}: expected a PyTorch checkpoint, found a damaged or cut file ({reason})"
         ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a state dict of tensors alone, found {_describe(state)}")
-    return dict(state)
-
-
-def _load_pickled(path: Path) -> object:
-    with warnings.catch_warnings():
-        # Said of files that hold more than tensors, which are refused in a moment anyway.
-        warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _infer_config(state: Mapping[str, Tensor], dropout: float) -> ModelConfig:

@@ -10,6 +10,7 @@ from lstmq import __version__
 from lstmq.cli.compare import compare_command
 from lstmq.cli.evaluate import evaluate_command
 from lstmq.cli.generate import generate_command
+from lstmq.cli.train import train_command
 
 
 class OneLineErrors(click.Group):
@@ -42,5 +43,5 @@ def main() -> None:
     """Compare an LSTM language model in float32 with its int8 self: size, loss and speed."""
 
 
-for command in (compare_command, evaluate_command, generate_command):
+for command in (compare_command, evaluate_command, generate_command, train_command):
     main.add_command(command)

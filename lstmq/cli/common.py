@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import Protocol, TypedDict, TypeVar
 
 import click
 from rich.console import Console
@@ -59,12 +59,25 @@ def in_scheme(model: LSTMModel, scheme: str, engine: str | None) -> LSTMModel:
     return model if scheme == FLOAT32 else quantize(model, scheme, engine)
 
 
+class Advance(Protocol):
+    """What moves a progress bar on."""
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        """Move on by ``steps``, and show ``note`` beside the task."""
+
+
 @contextmanager
-def progress(task: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(task: str, total: int, shown: bool = True) -> Iterator[Advance]:
     """Show a bar with the time left on standard error, if a person is there; give what advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, *times, console=console, transient=True, disable=not (shown and console.is_terminal)
+    ) as bar:
         task_id = bar.add_task(task, total=total)
-        yield lambda steps: bar.advance(task_id, steps)
+
+        def advance(steps: int, note: str = "") -> None:
+            bar.update(task_id, advance=steps, description=f"{task} {note}")
+
+        yield advance

@@ -1,0 +1,258 @@
+"""Training by truncated backpropagation through time: :class:`TrainConfig`, :class:`Trainer`.
+
+The recipe is that of PyTorch's word language model example: plain SGD with clipped gradients, a learning rate that is
+divided by 4 whenever the validation loss has not improved, and the best model kept.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lstmq.batching import batchify, get_batch
+from lstmq.evaluation import evaluate
+from lstmq.model import LSTMModel, repackage_hidden
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+VALID_BATCH_SIZE = 10  # as the example validates
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train. The defaults are those of PyTorch's word language model example, but for its 40 epochs.
+
+    Raises:
+        ValueError: if a number is out of its range, or a name is not known.
+    """
+
+    epochs: int = 5
+    batch_size: int = 20  # columns, over all processes together
+    bptt: int = 35  # steps
+    lr: float = 20.0  # made for SGD with clipping; AdamW wants about 0.001
+    clip: float = 0.25  # largest norm of the gradient
+    optimizer: str = "sgd"
+    dtype: str = "float32"  # bfloat16: products in bfloat16 under autocast, weights and loss in float32
+    seed: int = 1111
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "bptt", "lr", "clip"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a number above 0, found {value}")
+        for name, known in (("optimizer", OPTIMIZERS), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, found {getattr(self, name)!r}")
+
+
+class Step(NamedTuple):
+    """What one or a few steps came to; all of them were finite."""
+
+    epoch: int  # from 0
+    step: int  # windows of this epoch that are done
+    steps: int  # of them that this is about, the last ones
+    loss: float  # their mean, in nats per token
+    tokens: int  # read in them, by all processes
+
+
+class Epoch(NamedTuple):
+    """What a whole epoch came to."""
+
+    epoch: int  # from 0
+    lr: float  # that it was trained with
+    loss: float  # mean over the epoch, with dropout, in nats per token
+    valid_loss: float  # after it
+    improved: bool  # this is the best model so far
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on."""
+
+
+class Trainer:
+    """A run: all that changes while it goes on, so that it can be written down and taken up again.
+
+    In a process group (``torch.distributed``), every process is given the same arguments and trains its own share of
+    the columns; gradients are averaged. torch's global generator is seeded anew at every step, from the seed and
+    the position, so that the dropout of a step does not depend on where a run was interrupted.
+
+    Args:
+        model: float32, on the device to train on; it is trained in place.
+        train: int64, shape ``(tokens,)``.
+        valid: int64, shape ``(tokens,)``.
+        config: how.
+
+    Raises:
+        ValueError: if a stream is too short, or the columns cannot be shared out evenly.
+    """
+
+    def __init__(self, model: LSTMModel, train: Tensor, valid: Tensor, config: TrainConfig) -> None:
+        self.model, self.config = model, config
+        self.device = next(model.parameters()).device
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if config.batch_size % self.world:
+            raise ValueError(f"{config.batch_size} columns cannot be shared evenly among {self.world} processes")
+        columns = config.batch_size // self.world
+        source = batchify(train, config.batch_size)[:, self.rank * columns : (self.rank + 1) * columns]
+        self.source = source.contiguous().to(self.device)
+        self.valid = batchify(valid, min(VALID_BATCH_SIZE, len(valid) // 2 or 1)).to(self.device)
+        if len(self.source) < 2 or len(self.valid) < 2:
+            raise ValueError(
+                f"too little text: {config.batch_size} columns of {len(train):,} tokens, {len(valid):,} to validate on"
+            )
+        self.steps = math.ceil((len(self.source) - 1) / config.bptt)  # an epoch
+        self.network: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if self.world > 1 else model
+        self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
+        self.epoch = self.step = 0
+        self.hidden = model.init_hidden(columns)
+        self.loss_sum = 0.0  # of this epoch, nats per token times steps of a column
+        self.best_loss = math.inf
+        self.best = self._weights()
+        self._corpus = zlib.crc32(train.numpy().tobytes()) ^ zlib.crc32(valid.numpy().tobytes())
+
+    def run(self) -> Iterator[Step | Epoch]:
+        """Train to the end, yielding after every step (a few on a GPU, which is not to wait for us) and every epoch.
+
+        Whenever it yields, :meth:`state` is that of a good run.
+
+        Raises:
+            TrainingError: if the loss or the gradient is not finite.
+        """
+        while self.epoch < self.config.epochs:
+            while self.step < self.steps:
+                yield self._train_some(1 if self.device.type == "cpu" else 20)
+            yield self._finish_epoch()
+
+    def _train_some(self, count: int) -> Step:
+        """Train on the next windows, then look whether all was finite."""
+        first, last = self.step, min(self.step + count, self.steps)
+        self.network.train()
+        seen = torch.stack([self._train_on_window(step) for step in range(first, last)]).cpu()
+        for step, (loss, norm) in enumerate(seen.tolist(), start=first):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise TrainingError(
+                    f"epoch {self.epoch + 1}, step {step + 1}: the loss is {loss} and its gradient's norm {norm}: "
+                    f"lower the learning rate ({self._lr():g}) or the clipping norm ({self.config.clip:g})"
+                )
+        lengths = [min(self.config.bptt, len(self.source) - 1 - step * self.config.bptt) for step in range(first, last)]
+        total = math.fsum(loss * n for loss, n in zip(seen[:, 0].tolist(), lengths, strict=True))
+        self.loss_sum += total
+        self.step = last
+        return Step(self.epoch, last, last - first, total / sum(lengths), sum(lengths) * self.config.batch_size)
+
+    def _train_on_window(self, step: int) -> Tensor:
+        """Take one step; return its loss and its gradient's norm before clipping, float32, shape ``(2,)``."""
+        position = (self.config.seed, self.epoch, step, self.rank)
+        torch.manual_seed(zlib.crc32(repr(position).encode()))
+        data, targets = get_batch(self.source, step * self.config.bptt, self.config.bptt)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            logits, hidden = self.network(data, self.hidden)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.hidden = repackage_hidden(hidden)
+        return torch.stack([self._mean_over_processes(loss.detach()), norm])
+
+    def _finish_epoch(self) -> Epoch:
+        """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""
+        valid_loss = evaluate(self.model, self.valid, self.config.bptt)
+        improved, lr = valid_loss < self.best_loss, self._lr()
+        if improved:
+            self.best_loss, self.best = valid_loss, self._weights()
+        else:
+            self._set_lr(lr / 4)
+        result = Epoch(self.epoch, lr, self.loss_sum / (len(self.source) - 1), valid_loss, improved)
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+        self.hidden = self.model.init_hidden(self.source.shape[1])
+        return result
+
+    def best_model(self) -> LSTMModel:
+        """Return a copy of the model that validated best, on the CPU."""
+        model = LSTMModel(self.model.config)
+        model.load_state_dict(self.best)
+        return model
+
+    def state(self) -> dict[str, Any]:
+        """Return all that :meth:`restore` needs, as tensors and plain numbers; every process must call it."""
+        return {
+            "run": self._identity(),
+            "lr": self.config.lr,
+            "position": [self.epoch, self.step, self.loss_sum, self.best_loss],
+            "hidden": [self._join_columns(part) for part in self.hidden],
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: Any) -> None:
+        """Go on where :meth:`state` was taken.
+
+        Raises:
+            TrainingError: if it is the state of another run: of another model, corpus or config. Epochs, lr and clip
+                may differ, so that a run can go on for longer, or more carefully.
+        """
+        try:
+            for name, here in self._identity().items():
+                if (there := state["run"][name]) != here:
+                    raise TrainingError(f"it is of another run: its {name} is {there}, this one's is {here}")
+            self.epoch, self.step, self.loss_sum, self.best_loss = state["position"]
+            columns = self.source.shape[1]
+            mine = slice(self.rank * columns, (self.rank + 1) * columns)
+            h, c = (part[:, mine].contiguous().to(self.device) for part in state["hidden"])
+            self.hidden, self.best = (h, c), dict(state["best"])
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(dict(state["optimizer"]))
+            if state["lr"] != self.config.lr:
+                self._set_lr(self.config.lr)
+        except (KeyError, TypeError, IndexError, RuntimeError) as error:
+            raise TrainingError(f"it is not the state of a run: {str(error).partition(chr(10))[0]}") from None
+
+    def _identity(self) -> dict[str, Any]:
+        config = asdict(self.config)
+        for name in ("epochs", "lr", "clip"):  # what a run may go on with otherwise: for longer, or more carefully
+            del config[name]
+        return {**asdict(self.model.config), **config, "corpus": f"{self._corpus:08x}"}
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {key: value.detach().to("cpu", copy=True) for key, value in self.model.state_dict().items()}
+
+    def _lr(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
+
+    def _mean_over_processes(self, value: Tensor) -> Tensor:
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value / self.world
+
+    def any_process(self, says_so: bool) -> bool:
+        """Return whether any process says so; every process must call it."""
+        if self.world == 1:
+            return says_so
+        votes = torch.tensor(float(says_so), device=self.device)
+        dist.all_reduce(votes)
+        return bool(votes)
+
+    def _join_columns(self, part: Tensor) -> Tensor:
+        """Return the state of all processes' columns, shape ``(nlayers, batch_size, nhid)``, on the CPU."""
+        if self.world == 1:
+            return part.cpu()
+        parts = [torch.empty_like(part) for _ in range(self.world)]
+        dist.all_gather(parts, part.contiguous())
+        return torch.cat(parts, dim=1).cpu()
