@@ -14,12 +14,14 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     After an error or an interrupt the old file, if any, is as it was. A device or a pipe is written to directly.
 
     Raises:
-        OSError: if the folder cannot be written to.
+        OSError: if there is no such folder, or it cannot be written to.
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
         yield target
         return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"no such folder to write to: {target.parent}")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)

@@ -109,14 +109,14 @@ class Trainer:
                 f"too little text: {config.batch_size} columns of {len(train):,} tokens, {len(valid):,} to validate on"
             )
         self.steps = math.ceil((len(self.source) - 1) / config.bptt)  # an epoch
-        self.network: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if self.world > 1 else model
+        self.network: nn.Module = DistributedDataParallel(model) if self.world > 1 else model
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
         self.epoch = self.step = 0
         self.hidden = model.init_hidden(columns)
         self.loss_sum = 0.0  # of this epoch, nats per token times steps of a column
         self.best_loss = math.inf
         self.best = self._weights()
-        self._corpus = zlib.crc32(train.numpy().tobytes()) ^ zlib.crc32(valid.numpy().tobytes())
+        self._corpus = zlib.crc32(valid.numpy().tobytes(), zlib.crc32(train.numpy().tobytes()))
 
     def run(self) -> Iterator[Step | Epoch]:
         """Train to the end, yielding after every step (a few on a GPU, which is not to wait for us) and every epoch.

@@ -1,6 +1,5 @@
 """The ``lstmq`` command: options in, tables and text out. A module a subcommand."""
 
-import os
 import sys
 from typing import Any
 
@@ -28,9 +27,6 @@ class OneLineErrors(click.Group):
         except click.Abort:
             click.echo("lstmq: interrupted", err=True)
             sys.exit(130)
-        except BrokenPipeError:  # whoever read our output has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         except (ValueError, OSError) as error:
             message = str(error)
         click.echo(f"lstmq: error: {' '.join(message.split())}", err=True)

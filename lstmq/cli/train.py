@@ -46,7 +46,13 @@ SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that torch computes on. [torch's own]")
 @click.option("--resume", is_flag=True, help="Go on where OUT.resume was left.")
 @click.option("--save-every", type=float, default=5.0, help="Minutes between two writings of OUT.resume.")
-@click.option("--log", "log_file", type=FILE, help="Write the losses to this file, a JSON object a line.")
+@click.option(
+    "--log",
+    "--log-file",  # torchrun takes --log for a short form of its own options
+    "log_file",
+    type=FILE,
+    help="Write the losses to this file, a JSON object a line.",
+)
 @click.option("--plot", "plot_file", type=FILE, help="Draw the log's curves: .png, .svg or .pdf.")
 def train_command(
     *,

@@ -1,0 +1,96 @@
+"""Laws of the comparison: one reading of the same windows in turn; ratios belong to pairs."""
+
+import json
+import statistics
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmq import Dictionary, batchify, comparison, evaluate, model_size, perplexity, quantize
+from lstmq.comparison import Ratio, compare
+from lstmq.report import as_json, spread, table
+from lstmq.workload import Subject, Workload
+from tests.strategies import stream
+
+seconds = st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=1, max_size=30)
+
+
+@pytest.fixture
+def workload(model, dictionary):
+    subject = Subject(model=model, dictionary=dictionary, source=batchify(stream(30, 50, 0), 1), origin="a test")
+    return Workload(speed=subject, loss=subject)
+
+
+@given(seconds, st.floats(0.1, 10), st.randoms())
+def test_a_ratio_is_of_pairs(pairs, factor, random):
+    """The middle of the ratios, whatever the order of the pairs; a slow moment that hits both sides is no matter."""
+    ratio = Ratio.of_pairs(*zip(*pairs, strict=True))
+    assert ratio.median == pytest.approx(statistics.median(a / b for a, b in pairs))
+    assert ratio.lower <= ratio.median <= ratio.upper
+    disturbed = [(a * factor, b * factor) for a, b in random.sample(pairs, len(pairs))]
+    assert Ratio.of_pairs(*zip(*disturbed, strict=True)).median == pytest.approx(ratio.median)
+
+
+def test_rows_are_float32_and_the_schemes_with_their_own_sizes_and_losses(workload, model):
+    rows = compare(workload, ["int8", "bf16"], bptt=7)
+    assert [row.name for row in rows] == ["float32", "int8", "bf16"]
+    for row, expected in zip(rows, (model, quantize(model, "int8"), quantize(model, "bf16")), strict=True):
+        assert row.size == model_size(expected)
+        assert row.loss == evaluate(expected, workload.loss.source, 7)
+        assert row.loss_difference == row.loss - rows[0].loss
+        assert row.size_ratio == rows[0].size.total / row.size.total
+        assert row.perplexity == perplexity(row.loss)
+        assert row.tokens == 49
+        assert row.seconds > 0
+        assert row.tokens_per_second == 49 / row.seconds
+    assert rows[0].speedup == Ratio(median=1, lower=1, upper=1)
+
+
+def test_the_loss_may_be_of_another_model_than_the_speed(workload, model):
+    other = Subject(model=model, dictionary=Dictionary(), source=batchify(stream(30, 20, 1), 1), origin="another")
+    rows = compare(Workload(speed=workload.speed, loss=other), ["int8"], bptt=7)
+    assert rows[0].loss == evaluate(model, other.source, 7)
+    assert rows[1].loss == evaluate(quantize(model), other.source, 7)
+    assert rows[0].tokens == 49
+
+
+def test_all_models_read_a_window_before_any_reads_the_next_and_the_first_changes(workload, monkeypatch):
+    read, ticks = [], []
+
+    def spy(model, source, bptt):
+        for window in real(model, source, bptt):
+            read.append(model)
+            yield window
+
+    real = comparison.window_losses
+    monkeypatch.setattr(comparison, "window_losses", spy)
+    compare(workload, ["int8", "bf16"], bptt=7, on_window=ticks.append)
+    rounds = [read[i : i + 3] for i in range(0, len(read), 3)]
+    assert len(rounds) == 7
+    assert all(len({id(model) for model in each}) == 3 for each in rounds)
+    assert {id(each[0]) for each in rounds} == {id(model) for model in rounds[0]}
+    assert sum(ticks) == 49
+
+
+def test_seconds_are_cpu_time_of_the_one_thread(monkeypatch):
+    import time
+
+    assert torch.get_num_threads() == 1
+    assert comparison.clock() is time.thread_time
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert comparison.clock() is time.perf_counter
+
+
+def test_the_table_and_the_json_hold_the_rows(workload):
+    rows = compare(workload, ["int8"], bptt=7)
+    columns = {column.header: list(column.cells) for column in table(rows).columns}
+    assert columns[""] == ["float32", "int8"]
+    assert columns["size MB"] == [f"{row.size.total / 1e6:.2f}" for row in rows]
+    assert columns["faster"] == ["1.00x", f"{rows[1].speedup.median:.2f}x"]
+    assert f"int8 {rows[1].speedup.lower:.2f}-{rows[1].speedup.upper:.2f}" in spread(rows)
+    written = json.loads(json.dumps(as_json(rows, {"bptt": 7})))
+    assert written["bptt"] == 7
+    assert written["rows"][1]["size"]["total"] == rows[1].size.total
+    assert written["rows"][1]["perplexity"] == rows[1].perplexity
