@@ -14,7 +14,7 @@ from lstmq.comparison import Ratio, clock
 from lstmq.machine import describe_machine
 from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
 
-SLICE = 100  # tokens
+SLICE = 100  # tokens: long enough to time, short enough that both sides of a pair meet the same machine
 WARM_UP = 2  # pairs that do not count
 FLOORS = Path(__file__).with_name("floors.toml")
 WORKLOAD = pytest.StashKey[Workload]()
@@ -62,33 +62,30 @@ def facts(pytestconfig: pytest.Config) -> dict[str, object]:
     return describe_machine() | ({"engine": engine} if engine else {}) | {"bptt": pytestconfig.getoption("--bptt")}
 
 
-@pytest.fixture(scope="session")
-def slices(workload: Workload) -> list[Tensor]:
-    """Give consecutive slices of the stream, long enough to time and short enough that a pair meets one machine."""
-    source = workload.speed.source
-    return [source[i : i + SLICE + 1] for i in range(0, max(1, len(source) - SLICE), SLICE)]
-
-
 @pytest.fixture
-def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, slices: list[Tensor]):
+def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, workload: Workload):
     """Give ``measure_speedup(reference, target)``: the reference's seconds over the target's, slice by slice.
 
     pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
     """
 
-    def measure_speedup(reference: Read, target: Read) -> Ratio:
-        now, turns, pairs, seconds = clock(), cycle(slices), pytestconfig.getoption("--pairs"), []
+    def measure_speedup(reference: Read, target: Read, tokens: int = SLICE) -> Ratio:
+        now, pairs, seconds = clock(), pytestconfig.getoption("--pairs"), []
+        source = workload.speed.source
+        starts = cycle(range(0, max(1, len(source) - tokens), tokens))  # consecutive, and again from the first
 
         def read_reference() -> tuple[tuple[Tensor], dict[str, object]]:
-            source = next(turns)
+            first = next(starts)
+            window = source[first : first + tokens + 1]
             start = now()
-            reference(source)
+            reference(window)
             seconds.append(now() - start)
-            return (source,), {}
+            return (window,), {}
 
         benchmark.pedantic(target, setup=read_reference, rounds=pairs, warmup_rounds=WARM_UP)
         if benchmark.disabled:
             pytest.fail("not measured: benchmarks are disabled", pytrace=False)
+        benchmark.extra_info["tokens"] = tokens
         return Ratio.of_pairs(seconds[WARM_UP:], benchmark.stats.stats.data)
 
     return measure_speedup
