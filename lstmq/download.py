@@ -101,7 +101,9 @@ def _downloader(limit: int, bar: Bar | None) -> Callable[[str, str, pooch.Pooch]
             if "://" not in url:
                 _copy(Path(url), limited, bar)
                 return
-            http = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=CHUNK, timeout=TIMEOUT)
+            opened: list[IO[bytes]] = []
+            hooks = {"response": lambda response, **_: opened.append(response)}
+            http = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=CHUNK, timeout=TIMEOUT, hooks=hooks)
             try:
                 http(url, limited, registry)
             except OSError as error:  # requests' own are OSErrors too
@@ -111,6 +113,9 @@ def _downloader(limit: int, bar: Bar | None) -> Callable[[str, str, pooch.Pooch]
                 if isinstance(error, ValueError):  # a scheme or a URL, ours or redirected to, that requests refuses
                     raise FetchError(f"expected an http or https URL to follow, found: {error}") from None
                 raise
+            finally:
+                for response in opened:  # after an error pooch leaves its connection open
+                    response.close()
 
     return download
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 CHUNK = 1 << 16  # bytes
 
@@ -52,8 +52,8 @@ def unzipping(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                parts = PurePosixPath(name.replace("\\", "/")).parts
-                if ".." in parts or "/" in parts or ":" in name:
+                path_in_zip = name.replace("\\", "/")
+                if ".." in path_in_zip.split("/") or path_in_zip.startswith("/") or ":" in name:
                     raise FetchError(f"{path.name}: expected names inside its folder, found {name!r}")
             yield archive
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError) as error:
