@@ -22,10 +22,13 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from rich.console import Console
+from rich.progress import Progress
 
 from lstmq import LSTMModel, ModelConfig, assets
 from lstmq.assets import CHECKPOINT, WIKITEXT_2, PinnedCheckpoint, TextArchive
 from lstmq.cli import main
+from lstmq.cli.fetch import DownloadBar
 from lstmq.download import fetch
 from lstmq.verification import FetchError, PublishedFile
 from lstmq.workload import find_corpus, load_subject
@@ -266,28 +269,15 @@ def test_a_redirect_to_http_is_followed(tmp_path, mirror):
     assert contents(tmp_path) == GOOD_TEXT
 
 
-class Recorder:
-    """A bar as pooch drives it."""
-
-    def __init__(self):
-        self.total, self.done, self.steps = 0, 0, 0
-
-    def update(self, n):
-        self.done, self.steps = self.done + n, self.steps + 1
-
-    def reset(self):
-        self.done = 0
-
-    def close(self):
-        pass
-
-
 @pytest.mark.parametrize("local", [True, False])
-def test_the_bar_is_told_of_every_byte(tmp_path, mirror, local):
+def test_the_bar_is_full_at_the_end_whatever_happened_before(tmp_path, server, local, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server.say(TEXT, Reply(ZIP[:99], length=len(ZIP)), Reply(b"x" * 2000, length=None), Reply(ZIP))
     (tmp_path / "wikitext-2-v1.zip").write_bytes(ZIP)
-    bar = Recorder()
-    fetch(TEXT, tmp_path / "data", str(tmp_path) if local else mirror.url, bar)
-    assert bar.total == bar.done == len(ZIP)
+    with Progress(console=Console(file=io.StringIO(), force_terminal=True)) as progress:
+        bar = DownloadBar(progress, progress.add_task("wikitext-2", total=None))
+        fetch(TEXT, tmp_path / "data", str(tmp_path) if local else server.url, bar)
+        assert (progress.tasks[0].completed, progress.tasks[0].total) == (len(ZIP), len(ZIP))
 
 
 # What does not: nothing is left, and one line says what was expected and what was found.
@@ -367,7 +357,8 @@ def test_what_trying_again_does_not_mend_is_not_tried_again(tmp_path, server):
 
 
 def test_nobody_at_the_door(tmp_path):
-    assert refusal(TEXT, tmp_path, None) == f"{TEXT.url}: expected the file, found [Errno 111] Connection refused"
+    line = refusal(TEXT, tmp_path, None)
+    assert line == f"{TEXT.url}: expected the file, found [Errno {errno.ECONNREFUSED}] Connection refused"
 
 
 def test_a_server_that_stops_talking(tmp_path, server, monkeypatch):
@@ -512,39 +503,43 @@ def test_a_checkpoint_that_is_none_or_another_is_neither_kept_nor_pinned(tmp_pat
 # The machine's own troubles.
 
 
-@pytest.mark.parametrize("asset", [TEXT, MODEL], ids=["text", "model"])
-@pytest.mark.parametrize("where", ["download", "placing"])
-def test_a_full_disk(tmp_path, mirror, asset, where, monkeypatch):
-    def fail(*args):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+STEPS = pytest.mark.parametrize(
+    ("asset", "step"),
+    [
+        (TEXT, "lstmq.download._Limited.write"),
+        (TEXT, "lstmq.verification.shutil.copyfileobj"),
+        (TEXT, "lstmq.assets._move"),
+        (MODEL, "lstmq.download._Limited.write"),
+        (MODEL, "lstmq.checkpoint.load"),
+        (MODEL, "lstmq.assets._move"),
+    ],
+)
 
-    monkeypatch.setattr("lstmq.download._Limited.write" if where == "download" else "shutil.move", fail)
-    if where == "placing":
-        monkeypatch.setattr("pooch.core.shutil.move", os.replace)
-        monkeypatch.setattr("lstmq.assets._move", fail)
+
+def fail_at(step, error, monkeypatch):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(step, fail)
+
+
+@STEPS
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, mirror, asset, step, monkeypatch):
+    fail_at(step, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), monkeypatch)
     line = refusal(asset, tmp_path, mirror.url, retries=2)
     assert line.startswith(f"{tmp_path}: expected room for {mirror.url}/{assets.file_name(asset)}, found the disk full")
     assert len(mirror.asked) == 1
-    assert not {path for path in contents(tmp_path) if not path.endswith(".lock")}
+    assert not {name for name in contents(tmp_path) if not name.endswith(".lock")}
 
 
-@pytest.mark.parametrize("asset", [TEXT, MODEL], ids=["text", "model"])
-@pytest.mark.parametrize(
-    "where", ["lstmq.download._Limited.write", "lstmq.verification.PublishedFile.verify", "lstmq.checkpoint.load"]
-)
-def test_an_interrupt_leaves_nothing(tmp_path, mirror, asset, where, monkeypatch):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    asset.is_good(tmp_path)
-    monkeypatch.setattr(where, interrupt)
-    monkeypatch.setattr(TextArchive, "is_good", lambda *args: False)
-    try:
-        fetch(asset, tmp_path, mirror.url)
-    except KeyboardInterrupt:
-        assert contents(tmp_path) == {}
-    else:  # not on this one's way
-        assert contents(tmp_path)
+@STEPS
+def test_an_interrupt_leaves_nothing_that_is_not_good(tmp_path, mirror, asset, step, monkeypatch):
+    with monkeypatch.context() as patch:
+        fail_at(step, KeyboardInterrupt(), patch)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(asset, tmp_path, mirror.url)
+    assert not {name for name in contents(tmp_path) if not name.endswith(".lock")}
+    assert fetch(asset, tmp_path, mirror.url)  # and again, from the start
 
 
 def test_a_killed_processes_leavings_are_not_taken_for_good(tmp_path, mirror):
@@ -582,12 +577,13 @@ def test_two_at_once_end_with_one_good_copy_and_no_error(tmp_path, mirror, asset
 
 
 SMALL_COMMAND = """
+import signal
 import sys
-from lstmq import assets
 from lstmq.cli import fetch, main
 from tests.test_assets import MODEL, TEXT
 fetch.ASSETS.clear()
 fetch.ASSETS.update({"wikitext-2": TEXT, "checkpoint": MODEL})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
 main(sys.argv[1:])
 """
 
@@ -730,6 +726,21 @@ def test_what_was_not_fetched_is_told_how_to_be(here, mirror, fetched, command):
     assert result.stderr == (
         f"lstmq: error: no {missing} here, which --corpus wikitext-2 means: run `lstmq fetch` first\n"
     )
+
+
+def test_compare_and_the_benchmarks_run_on_what_was_fetched_and_say_so(here, mirror):
+    for asset in (TEXT, MODEL):
+        fetch(asset, source=mirror.url)
+    pth = Path("data", "word_language_model_quantize.pth")
+    line = f"{pth}, 9/4/3/1, on 150 tokens of {Path('data', 'wikitext-2')}'s test split"
+    options = ["--corpus", "wikitext-2", "--tokens", "150"]
+    compared = run("compare", *options)
+    assert compared.exit_code == 0
+    assert f"measured on: {line}" in compared.stdout
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", root / "pyproject.toml", *options]
+    result = subprocess.run([*command, root / "benchmarks" / "test_corpus.py"], capture_output=True, text=True)
+    assert f"speed and size: {line}" in result.stdout  # whatever the verdict on so small a text
 
 
 # The table.
