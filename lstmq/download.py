@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Protocol
+from urllib.parse import urlsplit
 
 import pooch
 
@@ -82,7 +83,8 @@ def fetch(
 
 
 def _join(source: str, name: str) -> str:
-    if source.lower().startswith(("http://", "https://")):
+    parts = urlsplit(source)
+    if parts.scheme in ("http", "https") and parts.netloc:
         return f"{source.rstrip('/')}/{name}"
     if not Path(source).is_dir():
         raise ValueError(f"expected an http or https URL or a folder to fetch from, found {source!r}")

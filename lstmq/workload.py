@@ -67,7 +67,7 @@ def find_corpus(corpus: Path | None) -> Path:
 def _fetched(asset: assets.Asset) -> Path:
     path = asset.path(assets.DATA)
     if not path.exists():
-        raise ValueError(f"no {path} here, which --corpus {assets.WIKITEXT_2.name} means: run `lstmq fetch` first")
+        raise ValueError(f"no {path} here, which the name {assets.WIKITEXT_2.name} means: run `lstmq fetch` first")
     return path
 
 

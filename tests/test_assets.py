@@ -658,7 +658,7 @@ def test_an_error_of_the_command_is_one_line_and_two(tmp_path, server, small_ass
     assert contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize("source", ["ftp://host/x", "file:///x", "nowhere", "https:/host"])
+@pytest.mark.parametrize("source", ["ftp://host/x", "file:///x", "nowhere", "https:/host", "http://"])
 def test_a_source_that_is_none_is_refused(tmp_path, source, small_assets):
     result = run("fetch", "--dest", tmp_path, "--from", source)
     assert result.exit_code == 2
@@ -724,7 +724,7 @@ def test_what_was_not_fetched_is_told_how_to_be(here, mirror, fetched, command):
     result = run(command, "--corpus", "wikitext-2")
     assert result.exit_code == 2
     assert result.stderr == (
-        f"lstmq: error: no {missing} here, which --corpus wikitext-2 means: run `lstmq fetch` first\n"
+        f"lstmq: error: no {missing} here, which the name wikitext-2 means: run `lstmq fetch` first\n"
     )
 
 
