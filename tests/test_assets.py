@@ -439,12 +439,12 @@ def test_a_zip_that_holds_more_than_it_declares(tmp_path, server):
 
 def test_a_damaged_zip_is_refused_or_good_but_never_a_surprise(tmp_path):
     """Without a server, for speed: the zip's own reader is what is tried."""
-    source, dest = tmp_path / "source", random.Random(0)
+    source, dice = tmp_path / "source", random.Random(0)
     source.mkdir()
     for turn in range(300):
         data = bytearray(ZIP)
-        for _ in range(dest.randrange(1, 4)):
-            data[dest.randrange(len(data))] = dest.randrange(256)
+        for _ in range(dice.randrange(1, 4)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
         (source / "wikitext-2-v1.zip").write_bytes(data)
         folder = tmp_path / str(turn)
         try:
