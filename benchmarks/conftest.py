@@ -24,7 +24,9 @@ Read = Callable[[Tensor], object]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lstmq")
-    group.addoption("--corpus", type=Path, help="folder of train, valid and test text (default: the embedded sample)")
+    group.addoption(
+        "--corpus", type=Path, help="folder of text, or wikitext-2 once fetched (default: the embedded sample)"
+    )
     group.addoption("--checkpoint", type=Path, help="trained model, .pth or .safetensors (default: the sample's)")
     group.addoption("--vocabulary", type=Path, help="corpus folder of the checkpoint's words, if not --corpus")
     group.addoption("--tokens", type=int, default=DEFAULT_TOKENS, help="length of the test text (default: %(default)s)")

@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from lstmq import Corpus, Dictionary
-from lstmq.workload import sample_folder
+from lstmq.workload import find_corpus
 
 
 def peak_and_current(build):
@@ -23,7 +23,7 @@ def peak_and_current(build):
 @pytest.mark.benchmark(group="read a corpus")
 def test_corpus(benchmark, facts, pytestconfig, judge):
     """The memory is measured in a reading of its own: tracing slows it down."""
-    folder = pytestconfig.getoption("--corpus") or sample_folder()
+    folder = find_corpus(pytestconfig.getoption("--corpus"))
     corpus = benchmark.pedantic(Corpus, (folder,), rounds=3)
     tokens = len(corpus.train) + len(corpus.valid) + len(corpus.test)
     peak, _ = peak_and_current(lambda: Corpus(folder))

@@ -120,6 +120,10 @@ def _check(state: Mapping[str, Tensor], config: ModelConfig) -> None:
             raise CheckpointError(f"expected shape {shape} for {key}, found {tuple(value.shape)}")
         if value.dtype not in (torch.float32, torch.float16, torch.bfloat16):
             raise CheckpointError(f"expected float32, float16 or bfloat16 for {key}, found {value.dtype}")
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"expected {value.nbytes:,} bytes for {key}, found {value.untyped_storage().nbytes():,}"
+            )
         if not value.isfinite().all():
             raise CheckpointError(f"expected finite numbers in {key}, found NaN or infinity")
 

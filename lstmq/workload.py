@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lstmq import assets
 from lstmq import checkpoint as checkpoints
 from lstmq.batching import batchify
 from lstmq.corpus import Corpus, Dictionary
@@ -50,6 +51,26 @@ def sample_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / "sample"
 
 
+def find_corpus(corpus: Path | None) -> Path:
+    """Return the folder that ``corpus`` means: the sample's if ``None``, the fetched one's if it is called so.
+
+    Raises:
+        ValueError: if the fetched one is meant, and is not here.
+    """
+    if corpus is None:
+        return sample_folder()
+    if str(corpus) != assets.WIKITEXT_2.name or corpus.is_dir():
+        return corpus
+    return _fetched(assets.WIKITEXT_2)
+
+
+def _fetched(asset: assets.Asset) -> Path:
+    path = asset.path(assets.DATA)
+    if not path.exists():
+        raise ValueError(f"no {path} here, which the name {assets.WIKITEXT_2.name} means: run `lstmq fetch` first")
+    return path
+
+
 def load_workload(
     corpus: Path | None = None,
     checkpoint: Path | None = None,
@@ -88,7 +109,8 @@ def load_subject(
     """Load a checkpoint and the test split of a corpus; without either, those of the embedded sample.
 
     Args:
-        corpus: a folder that :class:`~lstmq.Corpus` reads.
+        corpus: a folder that :class:`~lstmq.Corpus` reads, or the name ``wikitext-2``: a folder of that name in the
+            current one, else what ``lstmq fetch`` put there, with the fetched checkpoint if none is given.
         checkpoint: a file that :func:`lstmq.checkpoint.load` reads.
         vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus``: words that it
             does not know become ``<unk>``.
@@ -98,19 +120,22 @@ def load_subject(
         ValueError: if checkpoint and words do not fit, the split has fewer tokens, or a file is not as expected.
         OSError: if a file cannot be read.
     """
+    folder = find_corpus(corpus)
     if corpus and not checkpoint:
-        raise ValueError(f"the corpus {corpus} needs a checkpoint of a model that was trained on its words")
-    sample = sample_folder()
-    corpus, checkpoint = corpus or sample, checkpoint or sample / "lstm.safetensors"
-    text = Corpus(corpus, Corpus(vocabulary).dictionary if vocabulary else None)
+        if str(corpus) != assets.WIKITEXT_2.name:
+            raise ValueError(f"the corpus {corpus} needs a checkpoint of a model that was trained on its words")
+        checkpoint = _fetched(assets.CHECKPOINT)
+    checkpoint = checkpoint or sample_folder() / "lstm.safetensors"
+    text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else None)
     model = checkpoints.load(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
         raise ValueError(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
-            f"{vocabulary or corpus} has {len(text.dictionary):,}"
+            f"{vocabulary or folder} has {len(text.dictionary):,}"
         )
     source = _head(batchify(text.test, 1), tokens)
-    origin = f"{checkpoint.name}, {_shape(model.config)}, on {len(source):,} tokens of {corpus.name}'s test split"
+    model_is, text_is = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
+    origin = f"{model_is}, {_shape(model.config)}, on {len(source):,} tokens of {text_is}'s test split"
     return Subject(model=model, dictionary=text.dictionary, source=source, origin=origin)
 
 

@@ -8,7 +8,7 @@ import lstmq
 # From the top down, as CONTRIBUTING.md's "Architecture" has it.
 ORDER = """
     corpus batching model size files checkpoint quantization evaluation generation training curves machine
-    workload comparison report cli
+    verification assets download workload comparison report cli
 """.split()
 PACKAGE = Path(lstmq.__file__).parent
 CLI_SHARED = "common"

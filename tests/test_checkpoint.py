@@ -126,6 +126,13 @@ def test_what_is_no_state_dict_is_refused(tmp_path, found):
     assert "expected" in refusal(tmp_path / "other.pth")
 
 
+def test_a_small_file_that_claims_a_huge_tensor_is_refused(tmp_path, model):
+    """A stride of 0 shows one number as often as one likes; copied into a model, it would take that much memory."""
+    huge = {"encoder.weight": torch.zeros(1).expand(10**9, 16), "decoder.weight": torch.zeros(1).expand(10**9, 8)}
+    torch.save(dict(model.state_dict()) | huge | {"decoder.bias": torch.zeros(1).expand(10**9)}, tmp_path / "huge.pth")
+    assert "expected 64,000,000,000 bytes for encoder.weight, found 4" in refusal(tmp_path / "huge.pth")
+
+
 def test_a_quantized_models_state_is_refused(tmp_path, model):
     torch.save(quantize(model).state_dict(), tmp_path / "int8.pth")
     assert "expected a state dict of" in refusal(tmp_path / "int8.pth")

@@ -32,7 +32,7 @@ def model_options(command: Command) -> Command:
         click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads that torch computes on."),
         click.option("--vocabulary", type=FILE, help="Corpus folder of the checkpoint's words, if not --corpus."),
         click.option("--checkpoint", type=FILE, help="Trained model: .pth or .safetensors. [the embedded sample's]"),
-        click.option("--corpus", type=FILE, help="Folder of train, valid and test text. [the embedded sample]"),
+        click.option("--corpus", type=FILE, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]"),
     ):
         command = option(command)
     return command

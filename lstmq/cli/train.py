@@ -22,13 +22,13 @@ from lstmq.evaluation import perplexity
 from lstmq.files import whole_file
 from lstmq.model import LSTMModel, ModelConfig
 from lstmq.training import DTYPES, OPTIMIZERS, Epoch, Step, TrainConfig, Trainer, TrainingError
-from lstmq.workload import sample_folder
+from lstmq.workload import find_corpus
 
 SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
 
 
 @click.command("train")
-@click.option("--corpus", type=FILE, help="Folder of train, valid and test text. [the embedded sample]")
+@click.option("--corpus", type=FILE, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]")
 @click.option("--out", type=FILE, required=True, help="The best model, .safetensors or .pth, after every epoch.")
 @click.option("--ninp", type=int, default=SHAPE.ninp, help="Width of the embedding.")
 @click.option("--nhid", type=int, default=SHAPE.nhid, help="Width of the LSTM's state.")
@@ -84,7 +84,7 @@ def train_command(
         lr = 0.001 if how["optimizer"] == "adamw" else HOW.lr
     config = TrainConfig(lr=lr, **how)
     with _process_group(device) as (place, writes):
-        text = Corpus(corpus or sample_folder())
+        text = Corpus(find_corpus(corpus))
         shape = ModelConfig(ntoken=len(text.dictionary), ninp=ninp, nhid=nhid, nlayers=nlayers, dropout=dropout)
         model = LSTMModel(shape, torch.Generator().manual_seed(config.seed)).to(place)
         trainer = Trainer(model, text.train, text.valid, config)
