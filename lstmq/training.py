@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -111,6 +112,9 @@ class Trainer:
         self.steps = math.ceil((len(self.source) - 1) / config.bptt)  # an epoch
         self.network: nn.Module = DistributedDataParallel(model) if self.world > 1 else model
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
+        # torch.manual_seed would seed every device, and note down from where each time.
+        gpu = self.device.type == "cuda"
+        self._dropout = torch.cuda.default_generators[self.device.index or 0] if gpu else torch.default_generator
         self.epoch = self.step = 0
         self.hidden = model.init_hidden(columns)
         self.loss_sum = 0.0  # of this epoch, nats per token times steps of a column
@@ -126,42 +130,47 @@ class Trainer:
         Raises:
             TrainingError: if the loss or the gradient is not finite.
         """
+        together = 1 if self.device.type == "cpu" else 20
         while self.epoch < self.config.epochs:
+            self.network.train()
+            steps = self._train()
             while self.step < self.steps:
-                yield self._train_some(1 if self.device.type == "cpu" else 20)
+                yield self._look(torch.stack(list(islice(steps, together))).tolist())
             yield self._finish_epoch()
 
-    def _train_some(self, count: int) -> Step:
-        """Train on the next windows, then look whether all was finite."""
-        first, last = self.step, min(self.step + count, self.steps)
-        self.network.train()
-        seen = torch.stack([self._train_on_window(step) for step in range(first, last)]).cpu()
-        for step, (loss, norm) in enumerate(seen.tolist(), start=first):
+    def _train(self) -> Iterator[Tensor]:
+        """Train on the rest of the epoch; yield a step's loss and gradient's norm before clipping, shape ``(2,)``.
+
+        That one generator takes all steps keeps a step's logits until the next has its own: freed in between, their
+        memory would go back to the system and be faulted in again, at 5 to 10 % of a small model's time.
+        """
+        for step in range(self.step, self.steps):
+            self._dropout.manual_seed(zlib.crc32(repr((self.config.seed, self.epoch, step, self.rank)).encode()))
+            data, targets = get_batch(self.source, step * self.config.bptt, self.config.bptt)
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast():
+                logits, hidden = self.network(data, self.hidden)
+                loss = F.cross_entropy(logits.flatten(0, 1), targets)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            self.optimizer.step()
+            self.hidden = repackage_hidden(hidden)
+            yield torch.stack([self._mean_over_processes(loss.detach()), norm])
+
+    def _look(self, seen: list[list[float]]) -> Step:
+        """Count the steps of these losses and norms as done, if all were finite."""
+        total, read = 0.0, 0
+        for step, (loss, norm) in enumerate(seen, start=self.step):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise TrainingError(
                     f"epoch {self.epoch + 1}, step {step + 1}: the loss is {loss} and its gradient's norm {norm}: "
                     f"lower the learning rate ({self._lr():g}) or the clipping norm ({self.config.clip:g})"
                 )
-        lengths = [min(self.config.bptt, len(self.source) - 1 - step * self.config.bptt) for step in range(first, last)]
-        total = math.fsum(loss * n for loss, n in zip(seen[:, 0].tolist(), lengths, strict=True))
+            n = min(self.config.bptt, len(self.source) - 1 - step * self.config.bptt)
+            total, read = total + loss * n, read + n
         self.loss_sum += total
-        self.step = last
-        return Step(self.epoch, last, last - first, total / sum(lengths), sum(lengths) * self.config.batch_size)
-
-    def _train_on_window(self, step: int) -> Tensor:
-        """Take one step; return its loss and its gradient's norm before clipping, float32, shape ``(2,)``."""
-        position = (self.config.seed, self.epoch, step, self.rank)
-        torch.manual_seed(zlib.crc32(repr(position).encode()))
-        data, targets = get_batch(self.source, step * self.config.bptt, self.config.bptt)
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            logits, hidden = self.network(data, self.hidden)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
-        self.hidden = repackage_hidden(hidden)
-        return torch.stack([self._mean_over_processes(loss.detach()), norm])
+        self.step += len(seen)
+        return Step(self.epoch, self.step, len(seen), total / read, read * self.config.batch_size)
 
     def _finish_epoch(self) -> Epoch:
         """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""

@@ -1,0 +1,47 @@
+"""Is training as cheap as the forward, backward, clip and step that it cannot do without?"""
+
+from itertools import islice
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lstmq import Corpus, LSTMModel
+from lstmq.batching import windows
+from lstmq.comparison import clock
+from lstmq.training import TrainConfig, Trainer
+from lstmq.workload import load_subject, sample_folder
+
+STEPS = 5  # a round
+
+
+def bare_steps(model, source, config):
+    """Train on a source with nothing around the arithmetic; yields after every step."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
+    model.train()
+    hidden = model.init_hidden(source.shape[1])
+    while True:
+        for data, targets in windows(source, config.bptt):
+            optimizer.zero_grad(set_to_none=True)
+            logits, (h, c) = model(data, hidden)
+            F.cross_entropy(logits.flatten(0, 1), targets).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            hidden = h.detach(), c.detach()
+            yield
+
+
+@pytest.mark.benchmark(group="train 5 steps of 20 x 35 tokens", timer=clock())
+def test_trainer(benchmark, measure_speedup, facts, judge):
+    """On the sample's small model, where whatever stands around the arithmetic shows most."""
+    text, config = Corpus(sample_folder()), TrainConfig(epochs=1000, lr=0.1)
+    shape = load_subject().model.config
+    trainer, bare = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
+    trainer = Trainer(trainer, text.train, text.valid[:40], config)
+    run, bare_run = trainer.run(), bare_steps(bare, trainer.source, config)
+    ratio = measure_speedup(lambda _: list(islice(run, STEPS)), lambda _: list(islice(bare_run, STEPS)))
+    tokens = STEPS * config.batch_size * config.bptt
+    benchmark.extra_info.update(facts, bptt=config.bptt, tokens=tokens)
+    benchmark.extra_info.update(tokens_per_second=tokens / benchmark.stats.stats.median)
+    benchmark.extra_info.update(overhead=ratio.median, overhead_quartiles=[ratio.lower, ratio.upper])
+    judge("train", overhead=ratio.median)
