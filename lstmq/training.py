@@ -174,7 +174,8 @@ class Trainer:
 
     def _finish_epoch(self) -> Epoch:
         """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""
-        valid_loss = evaluate(self.model, self.valid, self.config.bptt)
+        mine = torch.tensor(evaluate(self.model, self.valid, self.config.bptt), dtype=torch.float64, device=self.device)
+        valid_loss = self._mean_over_processes(mine).item()  # one figure, so that all come to one decision
         improved, lr = valid_loss < self.best_loss, self._lr()
         if improved:
             self.best_loss, self.best = valid_loss, self._weights()
