@@ -69,10 +69,11 @@ def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, wo
     """Give ``measure_speedup(reference, target)``: the reference's seconds over the target's, slice by slice.
 
     pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
+    A slice has ``tokens``; there are ``times`` as many pairs as ``--pairs`` says.
     """
 
-    def measure_speedup(reference: Read, target: Read, tokens: int = SLICE) -> Ratio:
-        now, pairs, seconds = clock(), pytestconfig.getoption("--pairs"), []
+    def measure_speedup(reference: Read, target: Read, tokens: int = SLICE, times: int = 1) -> Ratio:
+        now, pairs, seconds = clock(), times * pytestconfig.getoption("--pairs"), []
         source = workload.speed.source
         starts = cycle(range(0, max(1, len(source) - tokens), tokens))  # consecutive, and again from the first
 
