@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 
@@ -55,8 +56,7 @@ def get_batch(source: Tensor, i: int, bptt: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if ``i`` has no target, or ``bptt < 1``.
     """
-    if bptt < 1:
-        raise ValueError(f"bptt must be at least 1 step, found {bptt}")
+    _check_bptt(bptt)
     if not 0 <= i < len(source) - 1:
         raise ValueError(f"no window starts at step {i} of a source of {len(source):,} steps: the last has no target")
     n = min(bptt, len(source) - 1 - i)
@@ -67,12 +67,19 @@ def windows(source: Tensor, bptt: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield :func:`get_batch`'s windows one after the other: together they hold every target once.
 
     Raises:
-        ValueError: if ``source`` is not two-dimensional, has fewer than 2 steps (there is no target), or ``bptt < 1``.
+        ValueError: if ``source`` is not int64 of two dimensions, has fewer than 2 steps (there is no target), or
+            ``bptt < 1``.
     """
     if source.dim() != 2:
         raise ValueError(f"expected a source of shape (steps, bsz) from batchify, found shape {tuple(source.shape)}")
-    if len(source) < 2:
-        raise ValueError(f"a source of {len(source)} steps has no target: at least 2 steps are needed")
+    if source.dtype != torch.int64:
+        raise ValueError(f"expected int64 ids, found {source.dtype}")
+    if len(source) < 2 or not source.shape[1]:
+        raise ValueError(f"a source of shape {tuple(source.shape)} has no target: at least 2 steps are needed")
+    _check_bptt(bptt)
+    return (get_batch(source, i, bptt) for i in range(0, len(source) - 1, bptt))
+
+
+def _check_bptt(bptt: int) -> None:
     if bptt < 1:
         raise ValueError(f"bptt must be at least 1 step, found {bptt}")
-    return (get_batch(source, i, bptt) for i in range(0, len(source) - 1, bptt))

@@ -24,8 +24,15 @@ def save(model: LSTMModel, path: str | Path) -> None:
     Args:
         model: not quantized.
         path: safetensors if it ends in ``.safetensors``, else torch's format.
+
+    Raises:
+        ValueError: if the model is quantized.
+        OSError: if the file cannot be written.
     """
-    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    state = model.state_dict()
+    if state.keys() != _expected_shapes(model.config).keys():
+        raise ValueError(f"only a float model can be saved, found {_describe(state)}")
+    state = {key: value.contiguous() for key, value in state.items()}
     with whole_file(path) as temporary:
         if Path(path).suffix == ".safetensors":
             safetensors.torch.save_file(state, temporary)
@@ -47,8 +54,8 @@ def load(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
     """
     state = read(path)
     try:
-        if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise CheckpointError(f"expected a state dict of tensors alone, found {_describe(state)}")
+        if not isinstance(state, Mapping) or not all(map(_is_plain, state, state.values())):
+            raise CheckpointError(f"expected a state dict of plain tensors alone, found {_describe(state)}")
         config = _infer_config(state, dropout)
         _check(state, config)
     except CheckpointError as error:
@@ -113,7 +120,7 @@ def _check(state: Mapping[str, Tensor], config: ModelConfig) -> None:
     if missing := sorted(expected.keys() - state.keys()):
         raise CheckpointError(f"missing {_listed(missing)}")
     if extra := sorted(state.keys() - expected.keys()):
-        raise CheckpointError(f"unexpected {_listed(extra)}")
+        raise CheckpointError(f"unexpected: {_listed(extra)}")
     for key, shape in expected.items():
         value = state[key]
         if tuple(value.shape) != shape:
@@ -138,10 +145,23 @@ def _expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes | {"decoder.weight": (config.ntoken, config.nhid), "decoder.bias": (config.ntoken,)}
 
 
+def _is_plain(key: object, value: object) -> bool:
+    """Return whether it is a name and a tensor whose numbers are here: not sparse, nested, or without storage."""
+    return (
+        isinstance(key, str)
+        and isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not value.is_nested
+        and value.device.type == "cpu"
+    )
+
+
 def _describe(found: object) -> str:
     return _listed([str(key) for key in found]) if isinstance(found, Mapping) else f"a {type(found).__name__}"
 
 
 def _listed(keys: list[str]) -> str:
-    shown = ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-    return f"the keys {shown}" if keys else "no keys"
+    if not keys:
+        return "no keys"
+    shown = ", ".join(key if key.isprintable() else ascii(key) for key in keys[:3])
+    return f"the key{'s' * (len(keys) > 1)} {shown}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

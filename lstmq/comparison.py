@@ -11,11 +11,9 @@ from torch import Tensor
 
 from lstmq.evaluation import WindowLoss, evaluate, mean_loss, perplexity, window_losses
 from lstmq.model import LSTMModel
-from lstmq.quantization import quantize
+from lstmq.quantization import FLOAT32, quantize
 from lstmq.size import ModelSize, model_size
 from lstmq.workload import Workload
-
-FLOAT32 = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

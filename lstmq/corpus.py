@@ -1,8 +1,9 @@
 """Text into word ids: :class:`Dictionary` and :class:`Corpus`."""
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 EOS = "<eos>"
 UNK = "<unk>"
 SPLITS = ("train", "valid", "test")
+PIECE = 1 << 16  # bytes of a line that are read at once; a word is never longer
 # WikiText as the word language model example names it, as published, and as published before <unk> was put in.
 FILE_NAMES = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw")
 
@@ -95,16 +97,28 @@ def _split_path(folder: Path, split: str) -> Path:
 def _read(path: Path, to_idx: Callable[[str], int]) -> Tensor:
     """Return the ids of the file's words in one pass, with eight bytes a token: no list of ints is ever held."""
     ids = array("q")
-    offset = 0  # of the line, in bytes
     with path.open("rb") as file:
-        for line in file:
-            try:
-                words = line.decode("utf-8").split()
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {offset + error.start:,}") from None
+        for words, ends in _pieces(path, file):
             ids.extend(map(to_idx, words))
-            ids.append(to_idx(EOS))
-            offset += len(line)
+            if ends:
+                ids.append(to_idx(EOS))
     if not ids:
         raise ValueError(f"{path} is empty: expected text, a sentence or paragraph a line")
     return torch.frombuffer(ids, dtype=torch.int64)  # shares the array's memory
+
+
+def _pieces(path: Path, file: IO[bytes]) -> Iterator[tuple[list[str], bool]]:
+    """Yield the words of each line, a long line in pieces, and whether the line ends with the piece."""
+    offset, rest, inside = 0, b"", False  # of the piece, in bytes; what the last one left; whether in a line
+    while (chunk := file.readline(PIECE)) or inside:
+        piece = rest + chunk
+        inside = len(chunk) == PIECE and not chunk.endswith(b"\n")
+        # Never cut inside a word: the byte of a space or tab is part of no other character in UTF-8.
+        cut = 1 + max(piece.rfind(b" "), piece.rfind(b"\t")) if inside else len(piece)
+        if not cut and len(piece) > PIECE:
+            raise ValueError(f"{path} is no text: a word of more than {PIECE:,} bytes at byte {offset:,}")
+        try:
+            yield piece[:cut].decode("utf-8").split(), not inside
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {offset + error.start:,}") from None
+        offset, rest = offset + cut, piece[cut:]

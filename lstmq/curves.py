@@ -1,6 +1,7 @@
 """The curves of a training run: written line by line, read, and drawn."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,27 +45,38 @@ class Log:
 
 def _lines(path: Path, epoch: int, step: int) -> list[str]:
     """Return the log's lines up to a position, less one that was cut off."""
-    if not path.exists():
-        return []
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else ():
+        if not line.endswith("\n"):
+            break
+        try:
             record = json.loads(line)
-            if (record["epoch"], record["step"]) <= (epoch + 1, step):
+            last = epoch if record["event"] == "epoch" else epoch + 1
+            if record["epoch"] < last or (record["epoch"] == last and (last == epoch or record["step"] <= step)):
                 kept.append(line.rstrip("\n"))
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{path} is not the log of a run: expected JSON objects, found {line[:40]!r}") from None
     return kept
 
 
-def plot(log: Path, path: Path) -> None:
-    """Draw the losses of a log over its steps.
+def check_plot(path: Path) -> None:
+    """Find out now, and not after training, whether :func:`plot` can draw to ``path``.
 
     Raises:
-        ValueError: if matplotlib is not installed, or cannot write such a file.
+        ValueError: if matplotlib is not installed, the kind of file is not known, or the folder is not there.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError("drawing needs matplotlib: pip install 'lstmq[plot]'") from None
+    if find_spec("matplotlib") is None:
+        raise ValueError("drawing needs matplotlib: pip install 'lstmq[plot]'")
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"expected a .png, .svg or .pdf to draw to, found {path}")
+    if not path.parent.is_dir():
+        raise ValueError(f"no such folder to draw to: {path.parent}")
+
+
+def plot(log: Path, path: Path) -> None:
+    """Draw the losses of a log over its steps, in what :func:`check_plot` passes."""
+    from matplotlib.figure import Figure
+
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -77,4 +89,4 @@ def plot(log: Path, path: Path) -> None:
     axes.legend()
     axes.grid(alpha=0.3)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png")
+        figure.savefig(temporary, format=path.suffix[1:])

@@ -16,10 +16,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises:
         OSError: if there is no such folder, or it cannot be written to.
     """
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
+    target = Path(path)
+    if target.exists() and (not target.is_file() or target.parts[:2] in (("/", "dev"), ("/", "proc"))):
         yield target
         return
+    target = target.resolve()
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder to write to: {target.parent}")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)

@@ -6,14 +6,18 @@ from pathlib import Path
 import torch
 
 
-def describe_machine() -> dict[str, str | int]:
-    """Return the CPU, its widest integer instructions, torch, its int8 engine and threads, Python and the system."""
+def describe_machine(engine: str | None = None) -> dict[str, str | int]:
+    """Return the CPU, its widest integer instructions, torch, its int8 engine and threads, Python and the system.
+
+    Args:
+        engine: the int8 engine, if it was not torch's own.
+    """
     model, isa = _cpu()
     return {
         "cpu": model,
         "isa": isa,
         "torch": torch.__version__,
-        "engine": torch.backends.quantized.engine,
+        "engine": engine or torch.backends.quantized.engine,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

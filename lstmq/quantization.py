@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+FLOAT32 = "float32"  # what a model is before any scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,29 +60,42 @@ def quantize(model: ModuleT, scheme: str = "int8", engine: str | None = None) ->
 
     Raises:
         QuantizationError: rather than returning a model that is not quantized: if nothing in the model, or only the
-            model itself, is of a type that the scheme quantizes, if such a module would stay float32, if this torch
-            lacks the engine, or dynamic quantization.
+            model itself, is of a type that the scheme quantizes, if such a module is not float32 or would stay so,
+            or if this torch lacks the engine, dynamic quantization, or the means for such a module.
         ValueError: if there is no such scheme.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"no such scheme: {scheme!r}, expected one of {', '.join(SCHEMES)}")
     weights = SCHEMES[scheme].weights
     types = tuple(weights)
-    if isinstance(model, types):
-        kind = type(model).__name__
-        raise QuantizationError(f"the model itself is an {kind}, which torch cannot replace: put it in a module")
-    if not any(isinstance(module, types) for module in model.modules()):
-        wanted = ", ".join(kind.__name__ for kind in types)
-        raise QuantizationError(f"nothing to quantize: {type(model).__name__} holds no float {wanted}")
-    if set(weights.values()) == {"bfloat16"}:
-        quantized = copy.deepcopy(model).to(torch.bfloat16).eval()
-    else:
-        with _engine(engine):
+    with _engine(engine):
+        _check_before(model, types)
+        if set(weights.values()) == {"bfloat16"}:
+            quantized = copy.deepcopy(model).to(torch.bfloat16).eval()
+        else:
             quantized = _quantize_dynamic(model, weights)
     for name, module in quantized.named_modules():
-        if isinstance(module, types) and any(weight.dtype == torch.float32 for weight in module.parameters()):
+        if isinstance(module, types) and torch.float32 in _dtypes(module):
             raise QuantizationError(f"{name}, a {type(module).__name__}, would stay float32 under {scheme}")
     return quantized
+
+
+def _check_before(model: nn.Module, types: tuple[type[nn.Module], ...]) -> None:
+    """See that there is something to quantize, all of it float32, and none of it the model itself."""
+    if isinstance(model, types):
+        kind = type(model).__name__
+        raise QuantizationError(f"the model itself is of type {kind}, which torch cannot replace: put it in a module")
+    found: dict[str, nn.Module] = {name: part for name, part in model.named_modules() if isinstance(part, types)}
+    if not found:
+        wanted = ", ".join(kind.__name__ for kind in types)
+        raise QuantizationError(f"nothing to quantize: {type(model).__name__} holds no float {wanted}")
+    for name, module in found.items():
+        if other := _dtypes(module) - {torch.float32}:
+            raise QuantizationError(f"{name}, a {type(module).__name__}, is {other.pop()}: expected float32")
+
+
+def _dtypes(module: nn.Module) -> set[torch.dtype]:
+    return {weight.dtype for weight in module.parameters()}
 
 
 def _quantize_dynamic(model: ModuleT, weights: Mapping[type[nn.Module], str]) -> ModuleT:
@@ -99,19 +113,29 @@ def _quantize_dynamic(model: ModuleT, weights: Mapping[type[nn.Module], str]) ->
             raise QuantizationError(
                 f"torch {torch.__version__} has no dynamic quantization: torch 2.0 to 2.15 are known to have it"
             ) from None
-        quantized: ModuleT = quantize_dynamic(model, {kind: configs[dtype] for kind, dtype in weights.items()})
+        if any(getattr(module, "proj_size", 0) for module in model.modules()):
+            raise QuantizationError("an LSTM with proj_size cannot be quantized: torch's int8 LSTM has no projection")
+        try:
+            quantized: ModuleT = quantize_dynamic(model, {kind: configs[dtype] for kind, dtype in weights.items()})
+        except (AssertionError, AttributeError, RuntimeError, TypeError) as error:  # of modules that it does not expect
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise QuantizationError(f"torch cannot quantize this {type(model).__name__}: {reason}") from error
         return quantized
+
+
+def check_engine(engine: str | None) -> None:
+    """Raise :class:`QuantizationError` if this torch, on this machine, lacks the engine."""
+    supported = set(torch.backends.quantized.supported_engines) - {"none"}
+    if engine is not None and engine not in supported:
+        there = ", ".join(sorted(supported)) or "none"
+        raise QuantizationError(f"no engine {engine!r} in torch {torch.__version__} on this machine: it has {there}")
 
 
 @contextmanager
 def _engine(engine: str | None) -> Iterator[None]:
     """Set torch's quantized engine inside the block."""
+    check_engine(engine)
     backend = torch.backends.quantized
-    if engine is not None and engine not in backend.supported_engines:
-        supported = ", ".join(sorted(set(backend.supported_engines) - {"none"}))
-        raise QuantizationError(
-            f"no engine {engine!r} in torch {torch.__version__} on this machine: it has {supported}"
-        )
     before = backend.engine
     try:
         if engine is not None:

@@ -5,11 +5,13 @@ Counting parameters would miss int8 weights, which torch packs into objects that
 
 import io
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import torch
 from torch import nn
-from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class _Counter(io.RawIOBase):
 
     bytes = 0
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: "Buffer") -> int:
         written = memoryview(data).nbytes
         self.bytes += written
         return written

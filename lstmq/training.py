@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,10 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 from lstmq.batching import batchify, get_batch
 from lstmq.evaluation import evaluate
 from lstmq.model import LSTMModel, repackage_hidden
+from lstmq.ranks import Ranks
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 VALID_BATCH_SIZE = 10  # as the example validates
+CHANGEABLE = {"epochs", "lr", "clip"}  # what a run may go on with otherwise: for longer, or more carefully
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,9 @@ class TrainingError(ValueError):
 class Trainer:
     """A run: all that changes while it goes on, so that it can be written down and taken up again.
 
+    On a CPU, a run that is taken up again ends bit by bit where it would have ended. (On a GPU, torch offers no such
+    thing: its LSTM keeps a random state of its own there.)
+
     In a process group (``torch.distributed``), every process is given the same arguments and trains its own share of
     the columns; gradients are averaged. torch's global generator is seeded anew at every step, from the seed and
     the position, so that the dropout of a step does not depend on where a run was interrupted.
@@ -98,25 +102,23 @@ class Trainer:
     def __init__(self, model: LSTMModel, train: Tensor, valid: Tensor, config: TrainConfig) -> None:
         self.model, self.config = model, config
         self.device = next(model.parameters()).device
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        if config.batch_size % self.world:
-            raise ValueError(f"{config.batch_size} columns cannot be shared evenly among {self.world} processes")
-        columns = config.batch_size // self.world
-        source = batchify(train, config.batch_size)[:, self.rank * columns : (self.rank + 1) * columns]
-        self.source = source.contiguous().to(self.device)
+        self.ranks = Ranks(self.device)
+        if config.batch_size % self.ranks.world:
+            raise ValueError(f"{config.batch_size} columns cannot be shared evenly by {self.ranks.world} processes")
+        self.source = self.ranks.share(batchify(train, config.batch_size))
         self.valid = batchify(valid, min(VALID_BATCH_SIZE, len(valid) // 2 or 1)).to(self.device)
         if len(self.source) < 2 or len(self.valid) < 2:
             raise ValueError(
                 f"too little text: {config.batch_size} columns of {len(train):,} tokens, {len(valid):,} to validate on"
             )
         self.steps = math.ceil((len(self.source) - 1) / config.bptt)  # an epoch
-        self.network: nn.Module = DistributedDataParallel(model) if self.world > 1 else model
+        self.network: nn.Module = DistributedDataParallel(model) if self.ranks.world > 1 else model
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
         # torch.manual_seed would seed every device, and note down from where each time.
         gpu = self.device.type == "cuda"
         self._dropout = torch.cuda.default_generators[self.device.index or 0] if gpu else torch.default_generator
         self.epoch = self.step = 0
-        self.hidden = model.init_hidden(columns)
+        self.hidden = model.init_hidden(self.source.shape[1])
         self.loss_sum = 0.0  # of this epoch, nats per token times steps of a column
         self.best_loss = math.inf
         self.best = self._weights()
@@ -145,7 +147,7 @@ class Trainer:
         memory would go back to the system and be faulted in again, at 5 to 10 % of a small model's time.
         """
         for step in range(self.step, self.steps):
-            self._dropout.manual_seed(zlib.crc32(repr((self.config.seed, self.epoch, step, self.rank)).encode()))
+            self._dropout.manual_seed(zlib.crc32(repr((self.config.seed, self.epoch, step, self.ranks.rank)).encode()))
             data, targets = get_batch(self.source, step * self.config.bptt, self.config.bptt)
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
@@ -155,17 +157,14 @@ class Trainer:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimizer.step()
             self.hidden = repackage_hidden(hidden)
-            yield torch.stack([self._mean_over_processes(loss.detach()), norm])
+            yield torch.stack([self.ranks.mean(loss.detach()), norm])
 
     def _look(self, seen: list[list[float]]) -> Step:
         """Count the steps of these losses and norms as done, if all were finite."""
         total, read = 0.0, 0
         for step, (loss, norm) in enumerate(seen, start=self.step):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingError(
-                    f"epoch {self.epoch + 1}, step {step + 1}: the loss is {loss} and its gradient's norm {norm}: "
-                    f"lower the learning rate ({self._lr():g}) or the clipping norm ({self.config.clip:g})"
-                )
+                raise self._blown_up(step + 1, f"the loss is {loss} and its gradient's norm {norm}")
             n = min(self.config.bptt, len(self.source) - 1 - step * self.config.bptt)
             total, read = total + loss * n, read + n
         self.loss_sum += total
@@ -175,7 +174,9 @@ class Trainer:
     def _finish_epoch(self) -> Epoch:
         """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""
         mine = torch.tensor(evaluate(self.model, self.valid, self.config.bptt), dtype=torch.float64, device=self.device)
-        valid_loss = self._mean_over_processes(mine).item()  # one figure, so that all come to one decision
+        valid_loss = self.ranks.mean(mine).item()  # one figure, so that all come to one decision
+        if not math.isfinite(valid_loss):
+            raise self._blown_up(self.steps, f"the validation loss is {valid_loss}")
         improved, lr = valid_loss < self.best_loss, self._lr()
         if improved:
             self.best_loss, self.best = valid_loss, self._weights()
@@ -193,12 +194,21 @@ class Trainer:
         return model
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`restore` needs, as tensors and plain numbers; every process must call it."""
+        """Return all that :meth:`restore` needs, as tensors and plain numbers; every process must call it.
+
+        The tensors are the run's own: they are to be written down, or copied, before it goes on.
+
+        Raises:
+            TrainingError: if a weight is not finite: there would be no going on from it.
+        """
+        if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
+            raise self._blown_up(self.step, "a weight is not finite")
         return {
-            "run": self._identity(),
-            "lr": self.config.lr,
+            "model_config": asdict(self.model.config),
+            "train_config": asdict(self.config),
+            "corpus": self._corpus,
             "position": [self.epoch, self.step, self.loss_sum, self.best_loss],
-            "hidden": [self._join_columns(part) for part in self.hidden],
+            "hidden": [self.ranks.join(part) for part in self.hidden],
             "model": self.model.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -211,27 +221,30 @@ class Trainer:
             TrainingError: if it is the state of another run: of another model, corpus or config. Epochs, lr and clip
                 may differ, so that a run can go on for longer, or more carefully.
         """
+        here = {**asdict(self.model.config), **asdict(self.config), "corpus": self._corpus}
         try:
-            for name, here in self._identity().items():
-                if (there := state["run"][name]) != here:
-                    raise TrainingError(f"it is of another run: its {name} is {there}, this one's is {here}")
+            there = {**state["model_config"], **state["train_config"], "corpus": state["corpus"]}
+            for name in here.keys() - CHANGEABLE:
+                if there[name] != here[name]:
+                    raise TrainingError(f"it is of another run: its {name} is {there[name]}, this one's {here[name]}")
+            if state["position"][0] > self.config.epochs:
+                raise TrainingError(
+                    f"{state['position'][0]} epochs are done, more than the {self.config.epochs} asked for"
+                )
             self.epoch, self.step, self.loss_sum, self.best_loss = state["position"]
-            columns = self.source.shape[1]
-            mine = slice(self.rank * columns, (self.rank + 1) * columns)
-            h, c = (part[:, mine].contiguous().to(self.device) for part in state["hidden"])
+            h, c = (self.ranks.share(part) for part in state["hidden"])
             self.hidden, self.best = (h, c), dict(state["best"])
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(dict(state["optimizer"]))
-            if state["lr"] != self.config.lr:
+            if there["lr"] != self.config.lr:
                 self._set_lr(self.config.lr)
         except (KeyError, TypeError, IndexError, RuntimeError) as error:
             raise TrainingError(f"it is not the state of a run: {str(error).partition(chr(10))[0]}") from None
 
-    def _identity(self) -> dict[str, Any]:
-        config = asdict(self.config)
-        for name in ("epochs", "lr", "clip"):  # what a run may go on with otherwise: for longer, or more carefully
-            del config[name]
-        return {**asdict(self.model.config), **config, "corpus": f"{self._corpus:08x}"}
+    def _blown_up(self, step: int, what: str) -> TrainingError:
+        where = f"epoch {self.epoch + 1}, step {step}"
+        rates = f"the learning rate ({self._lr():g}) or the clipping norm ({self.config.clip:g})"
+        return TrainingError(f"{where}: {what}: lower {rates}")
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.detach().to("cpu", copy=True) for key, value in self.model.state_dict().items()}
@@ -245,24 +258,3 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
-
-    def _mean_over_processes(self, value: Tensor) -> Tensor:
-        if self.world > 1:
-            dist.all_reduce(value)
-        return value / self.world
-
-    def any_process(self, says_so: bool) -> bool:
-        """Return whether any process says so; every process must call it."""
-        if self.world == 1:
-            return says_so
-        votes = torch.tensor(float(says_so), device=self.device)
-        dist.all_reduce(votes)
-        return bool(votes)
-
-    def _join_columns(self, part: Tensor) -> Tensor:
-        """Return the state of all processes' columns, shape ``(nlayers, batch_size, nhid)``, on the CPU."""
-        if self.world == 1:
-            return part.cpu()
-        parts = [torch.empty_like(part) for _ in range(self.world)]
-        dist.all_gather(parts, part.contiguous())
-        return torch.cat(parts, dim=1).cpu()

@@ -64,6 +64,15 @@ def find_corpus(corpus: Path | None) -> Path:
     return _fetched(assets.WIKITEXT_2)
 
 
+def _checkpoint_of(folder: Path) -> Path:
+    """Return the checkpoint of the words of the sample, or of the fetched corpus."""
+    if folder.resolve() == sample_folder().resolve():
+        return folder / "lstm.safetensors"
+    if folder.name == assets.WIKITEXT_2.name:
+        return _fetched(assets.CHECKPOINT)
+    raise ValueError(f"the corpus {folder} needs a checkpoint of a model that was trained on its words")
+
+
 def _fetched(asset: assets.Asset) -> Path:
     path = asset.path(assets.DATA)
     if not path.exists():
@@ -76,6 +85,7 @@ def load_workload(
     checkpoint: Path | None = None,
     vocabulary: Path | None = None,
     tokens: int | None = None,
+    at_most: int | None = None,
 ) -> Workload:
     """Load what ``compare`` and the benchmarks run on.
 
@@ -85,12 +95,14 @@ def load_workload(
         vocabulary: likewise.
         tokens: as for :func:`load_subject`; of the embedded default, how many are timed, 5,000 if not given.
             Its loss is always that of the whole sample.
+        at_most: as for :func:`load_subject`; of no concern to the embedded default.
     """
-    loss = load_subject(corpus, checkpoint, vocabulary, tokens if corpus or checkpoint else None)
     if corpus or checkpoint:
-        return Workload(speed=loss, loss=loss)
+        subject = load_subject(corpus, checkpoint, vocabulary, tokens, at_most)
+        return Workload(speed=subject, loss=subject)
+    loss = load_subject(vocabulary=vocabulary)
     config = ModelConfig()
-    source = _head(loss.source, DEFAULT_TOKENS if tokens is None else tokens)
+    source = _head(loss.source, tokens, DEFAULT_TOKENS)
     speed = Subject(
         model=LSTMModel(config, torch.Generator().manual_seed(SEED)).eval(),
         dictionary=loss.dictionary,
@@ -105,6 +117,7 @@ def load_subject(
     checkpoint: Path | None = None,
     vocabulary: Path | None = None,
     tokens: int | None = None,
+    at_most: int | None = None,
 ) -> Subject:
     """Load a checkpoint and the test split of a corpus; without either, those of the embedded sample.
 
@@ -115,17 +128,14 @@ def load_subject(
         vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus``: words that it
             does not know become ``<unk>``.
         tokens: only the first so many of the test split, at least 2; all of them if not given.
+        at_most: the most that are taken if ``tokens`` is not given.
 
     Raises:
         ValueError: if checkpoint and words do not fit, the split has fewer tokens, or a file is not as expected.
         OSError: if a file cannot be read.
     """
     folder = find_corpus(corpus)
-    if corpus and not checkpoint:
-        if str(corpus) != assets.WIKITEXT_2.name:
-            raise ValueError(f"the corpus {corpus} needs a checkpoint of a model that was trained on its words")
-        checkpoint = _fetched(assets.CHECKPOINT)
-    checkpoint = checkpoint or sample_folder() / "lstm.safetensors"
+    checkpoint = checkpoint or _checkpoint_of(folder)
     text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else None)
     model = checkpoints.load(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
@@ -133,15 +143,15 @@ def load_subject(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
             f"{vocabulary or folder} has {len(text.dictionary):,}"
         )
-    source = _head(batchify(text.test, 1), tokens)
+    source = _head(batchify(text.test, 1), tokens, at_most)
     model_is, text_is = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
     origin = f"{model_is}, {_shape(model.config)}, on {len(source):,} tokens of {text_is}'s test split"
     return Subject(model=model, dictionary=text.dictionary, source=source, origin=origin)
 
 
-def _head(source: Tensor, tokens: int | None) -> Tensor:
+def _head(source: Tensor, tokens: int | None, at_most: int | None) -> Tensor:
     if tokens is None:
-        return source
+        return source[:at_most]
     if not 2 <= tokens <= len(source):
         raise ValueError(f"the test split holds {len(source):,} tokens: expected 2 to that many, found {tokens:,}")
     return source[:tokens]

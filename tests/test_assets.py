@@ -487,7 +487,7 @@ def torch_zip_bomb():
         (ZIP, "expected a PyTorch checkpoint, found a damaged or cut file"),
         (b"PK\x03\x04 is no zip", "expected a zip, found a damaged one"),
         (torch_zip_bomb(), "expected at most 10,000 bytes inside, found 2,0"),
-        (state_bytes(extra=torch.ones(1)), "unexpected the keys extra"),
+        (state_bytes(extra=torch.ones(1)), "unexpected: the key extra"),
         (state_bytes(**{"decoder.bias": torch.full((9,), torch.nan)}), "expected finite numbers in decoder.bias"),
         (state_bytes(config=replace(CONFIG, nhid=4)), "expected a checkpoint of ModelConfig(ntoken=9, ninp=4, nhid=3"),
     ],

@@ -74,7 +74,11 @@ def test_a_window_of_no_length_is_refused(bptt):
 
 
 def test_windows_need_a_target_and_columns():
-    with pytest.raises(ValueError, match="1 steps has no target"):
-        windows(torch.zeros(1, 4), 5)
+    for steps, bsz in ((0, 4), (1, 4), (9, 0)):
+        with pytest.raises(ValueError, match=rf"a source of shape \({steps}, {bsz}\) has no target"):
+            windows(torch.zeros(steps, bsz, dtype=torch.int64), 5)
+    for dtype in (torch.int32, torch.float32):
+        with pytest.raises(ValueError, match=f"expected int64 ids, found {dtype}"):
+            windows(torch.zeros(9, 4, dtype=dtype), 5)
     with pytest.raises(ValueError, match=r"shape \(steps, bsz\)"):
         windows(torch.arange(10), 5)

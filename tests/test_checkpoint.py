@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lstmq import LSTMModel, ModelConfig, checkpoint, quantize
 from lstmq.checkpoint import CheckpointError
-from tests.strategies import models
+from strategies import models
 
 formats = pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 
@@ -70,10 +70,10 @@ def test_the_content_decides_not_the_name(tmp_path, model):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("decoder.bias"), "FILE: missing the keys decoder.bias"),
-        (lambda s: s.pop("rnn.bias_hh_l1"), "FILE: missing the keys rnn.bias_hh_l1"),
+        (lambda s: s.pop("decoder.bias"), "FILE: missing the key decoder.bias"),
+        (lambda s: s.pop("rnn.bias_hh_l1"), "FILE: missing the key rnn.bias_hh_l1"),
         (lambda s: s.pop("encoder.weight"), "FILE: expected the key encoder.weight, found the keys "),
-        (lambda s: s.update(extra=torch.ones(1)), "FILE: unexpected the keys extra"),
+        (lambda s: s.update(extra=torch.ones(1)), "FILE: unexpected: the key extra"),
         (
             lambda s: s.update({"rnn.weight_ih_l2": torch.ones(1)}),
             "FILE: missing the keys rnn.bias_hh_l2, rnn.bias_ih_l2",
@@ -124,6 +124,31 @@ def test_another_state_dict_is_refused(tmp_path, model, suffix, change, message)
 def test_what_is_no_state_dict_is_refused(tmp_path, found):
     torch.save(found, tmp_path / "other.pth")
     assert "expected" in refusal(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        torch.eye(3).to_sparse(),
+        torch.ones(3, device="meta"),
+    ],
+)
+def test_a_tensor_whose_numbers_are_not_simply_there_is_refused(tmp_path, model, strange):
+    torch.save(dict(model.state_dict()) | {"decoder.bias": strange}, tmp_path / "strange.pth")
+    assert "expected a" in refusal(tmp_path / "strange.pth")
+
+
+def test_a_name_that_is_none_is_refused_and_one_of_two_lines_is_shown_in_one(tmp_path, model):
+    torch.save(dict(model.state_dict()) | {3: torch.ones(1)}, tmp_path / "number.pth")
+    assert "expected a state dict of plain tensors alone" in refusal(tmp_path / "number.pth")
+    torch.save(dict(model.state_dict()) | {"two\nlines": torch.ones(1)}, tmp_path / "lines.pth")
+    assert r"unexpected: the key 'two\nlines'" in refusal(tmp_path / "lines.pth")
+
+
+def test_a_quantized_model_is_not_saved(tmp_path, model):
+    with pytest.raises(ValueError, match="only a float model can be saved"):
+        checkpoint.save(quantize(model), tmp_path / "int8.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_small_file_that_claims_a_huge_tensor_is_refused(tmp_path, model):

@@ -12,7 +12,7 @@ from lstmq import Dictionary, batchify, comparison, evaluate, model_size, perple
 from lstmq.comparison import Ratio, compare
 from lstmq.report import as_json, spread, table
 from lstmq.workload import Subject, Workload
-from tests.strategies import stream
+from strategies import stream
 
 seconds = st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=1, max_size=30)
 
@@ -46,6 +46,33 @@ def test_rows_are_float32_and_the_schemes_with_their_own_sizes_and_losses(worklo
         assert row.seconds > 0
         assert row.tokens_per_second == 49 / row.seconds
     assert rows[0].speedup == Ratio(median=1, lower=1, upper=1)
+
+
+def test_faster_is_float32s_time_over_the_schemes(workload, model, monkeypatch):
+    """With a clock that counts 3 for a window of float32, and 2 for one of int8."""
+    now = 0.0
+
+    def spend(candidate, source, bptt):
+        nonlocal now
+        for window in real(candidate, source, bptt):
+            now += 3 if candidate is model else 2
+            yield window
+
+    real = comparison.window_losses
+    monkeypatch.setattr(comparison, "window_losses", spend)
+    monkeypatch.setattr(comparison, "clock", lambda: lambda: now)
+    float32, int8 = compare(workload, ["int8"], bptt=7)
+    assert (float32.seconds, int8.seconds) == (21, 14)
+    assert int8.speedup == Ratio(median=1.5, lower=1.5, upper=1.5)
+
+
+def test_the_engine_is_that_of_every_scheme_for_speed_and_loss(workload, monkeypatch):
+    asked = []
+    real = comparison.quantize
+    monkeypatch.setattr(comparison, "quantize", lambda *arguments: asked.append(arguments[1:]) or real(*arguments))
+    other = Subject(model=workload.speed.model, dictionary=Dictionary(), source=workload.speed.source, origin="")
+    compare(Workload(speed=workload.speed, loss=other), ["int8", "bf16"], bptt=7, engine="qnnpack")
+    assert asked == [("int8", "qnnpack"), ("bf16", "qnnpack")] * 2
 
 
 def test_the_loss_may_be_of_another_model_than_the_speed(workload, model):

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq import Corpus, Dictionary
-from tests.strategies import lines, texts, words
+from lstmq.corpus import PIECE
+from strategies import lines, texts, words
 
 
 def write(folder, train, valid, test, name="{}.txt"):
@@ -86,12 +87,41 @@ def test_lines_end_at_newlines_alone_and_words_at_any_white_space(tmp_path):
     assert [corpus.dictionary.idx2word[i] for i in corpus.train] == ["a", "b", "<eos>", "<eos>", "c", "d", "e", "<eos>"]
 
 
-def test_memory_is_near_eight_bytes_a_token(tmp_path):
+@given(texts, st.integers(64, 90))
+def test_a_line_read_in_pieces_is_the_same_line(tmp_path_factory, text, piece):
+    folder = write(tmp_path_factory.mktemp("corpus"), text, [[" ".join(line)] * 9 for line in text], text)
+    whole = Corpus(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmq.corpus.PIECE", piece)
+        pieces = Corpus(folder)
+    assert pieces.dictionary.idx2word == whole.dictionary.idx2word
+    assert torch.equal(pieces.valid, whole.valid)
+    assert torch.equal(pieces.test, whole.test)
+
+
+@pytest.mark.parametrize("end", ["", " ", "\n", "x"])
+@pytest.mark.parametrize("length", [PIECE - 2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+def test_a_line_ends_once_wherever_the_pieces_end(tmp_path, length, end):
+    folder = write(tmp_path / "corpus", [["w"]], [["w"]], [["w"]])
+    text = ("w " * length)[:length] + end
+    (folder / "test.txt").write_text(text, encoding="utf-8")
+    corpus = Corpus(folder)
+    assert [corpus.dictionary.idx2word[i] for i in corpus.test] == [*text.split(), "<eos>"]
+
+
+def test_a_word_without_end_is_refused(corpus_folder):
+    (corpus_folder / "test.txt").write_bytes(b"some\nfew words " + b"x" * (3 * PIECE))
+    with pytest.raises(ValueError, match=r"test.txt is no text: a word of more than 65,536 bytes at byte 15$"):
+        Corpus(corpus_folder)
+
+
+@pytest.mark.parametrize("words_a_line", [9, 199_999])
+def test_memory_is_near_eight_bytes_a_token(tmp_path, words_a_line):
     """A stream's storage is the array that was read into, not a copy, and not a list of Python integers."""
     import tracemalloc
 
     tokens = 200_000
-    folder = write(tmp_path / "corpus", [["w"] * 9] * (tokens // 10), [["w"]], [["w"]])
+    folder = write(tmp_path / "corpus", [["w"] * words_a_line] * (tokens // (words_a_line + 1)), [["w"]], [["w"]])
     tracemalloc.start()
     try:
         corpus = Corpus(folder)
@@ -99,7 +129,7 @@ def test_memory_is_near_eight_bytes_a_token(tmp_path):
     finally:
         tracemalloc.stop()
     assert len(corpus.train) == tokens
-    assert peak < 10 * tokens
+    assert peak < 12 * tokens
 
 
 def test_a_missing_folder_is_named(tmp_path):

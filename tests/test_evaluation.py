@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import batchify, evaluate, perplexity
+import oracle
+from lstmq import batchify, evaluate, perplexity, quantize
 from lstmq.evaluation import window_losses
-from tests import oracle
-from tests.strategies import models, seeds, stream
+from strategies import models, seeds, stream
 
 
 @given(models(max_ntoken=12, max_width=6), st.integers(1, 3), st.integers(2, 8), st.integers(1, 9), seeds)
@@ -71,8 +71,21 @@ def test_a_model_in_training_mode_is_evaluated_without_dropout(model):
     assert evaluate(model.train(), source, 5) == evaluate(model.eval(), source, 5)
 
 
+def test_the_loss_of_a_bfloat16_model_is_float32(model):
+    """A cross-entropy in bfloat16 has three digits."""
+    source, half = batchify(stream(30, 41, 0), 1), quantize(model, "bf16")
+    with torch.no_grad():
+        logits, _ = half(source[:-1], half.init_hidden(1))
+    assert logits.dtype == torch.bfloat16
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1).double(), source[1:, 0]).item()
+    assert evaluate(half, source, 40) == pytest.approx(expected, rel=1e-6)
+
+
 def test_nothing_is_recorded_for_backpropagation(model):
+    model.decoder.register_forward_hook(lambda module, inputs, output: recorded.append(output.requires_grad))
+    recorded = []
     evaluate(model, batchify(stream(30, 10, 0), 1), 5)
+    assert recorded == [False, False]
     assert all(weight.grad is None for weight in model.parameters())
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
@@ -83,8 +96,8 @@ def test_nothing_is_recorded_for_backpropagation(model):
 @pytest.mark.parametrize(
     ("source", "bptt", "message"),
     [
-        (torch.zeros(1, 2, dtype=torch.int64), 5, "1 steps has no target"),
-        (torch.zeros(0, 2, dtype=torch.int64), 5, "0 steps has no target"),
+        (torch.zeros(1, 2, dtype=torch.int64), 5, r"shape \(1, 2\) has no target"),
+        (torch.zeros(0, 2, dtype=torch.int64), 5, r"shape \(0, 2\) has no target"),
         (torch.zeros(9, 2, dtype=torch.int64), 0, "at least 1 step, found 0"),
         (torch.full((9, 2), 30), 5, "30 words, but the source holds the id 30"),
         (torch.full((9, 2), -1), 5, "30 words, but the source holds the id -1"),

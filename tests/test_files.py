@@ -2,11 +2,19 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lstmq.files import whole_file
+
+WRITE_TO_STDOUT = """
+from lstmq.files import whole_file
+with whole_file("/dev/stdout") as path:
+    path.write_text("text")
+"""
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -43,3 +51,13 @@ def test_a_link_is_followed_and_a_device_is_written_to(tmp_path):
     with whole_file(os.devnull) as path:
         path.write_text("gone")
     assert not Path(os.devnull).is_file()
+
+
+def test_standard_output_is_written_to(tmp_path):
+    """A pipe behind a link, and a file behind a link that is not to be replaced."""
+    command = [sys.executable, "-c", WRITE_TO_STDOUT]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "text"
+    with (tmp_path / "file").open("w") as file:
+        subprocess.run(command, stdout=file, check=True)
+    assert (tmp_path / "file").read_text() == "text"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

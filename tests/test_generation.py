@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq import SCHEMES, Dictionary, generate, quantize
-from tests.strategies import models, seeds
+from strategies import models, seeds
 
 
 def words_of(model):

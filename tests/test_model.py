@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lstmq import LSTMModel, ModelConfig, repackage_hidden
-from tests.strategies import configs, models, seeds, stream
+from strategies import configs, models, seeds, stream
 
 TUTORIAL = """\
 LSTMModel(

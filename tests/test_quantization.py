@@ -17,7 +17,7 @@ from torch import nn
 
 from lstmq import SCHEMES, LSTMModel, ModelConfig, QuantizationError, Scheme, batchify, evaluate, model_size, quantize
 from lstmq.quantization import SCHEMES as TABLE
-from tests.strategies import models, seeds, stream
+from strategies import models, seeds, stream
 
 EAGER = [name for name in SCHEMES if name != "bf16"]
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES)
@@ -108,7 +108,7 @@ def test_the_engine_is_set_while_quantizing_and_put_back_after_an_error(model, m
     assert torch.backends.quantized.engine == before
 
 
-@pytest.mark.parametrize("scheme", EAGER)
+@every_scheme
 def test_an_engine_that_is_not_in_this_torch_is_refused(model, scheme):
     with pytest.raises(QuantizationError, match=r"no engine 'abacus' in torch .*: it has .*x86|qnnpack"):
         quantize(model, scheme, engine="abacus")
@@ -118,7 +118,7 @@ def test_an_engine_that_is_not_in_this_torch_is_refused(model, scheme):
 @pytest.mark.parametrize("root", [nn.LSTM(4, 4), nn.Linear(4, 4)])
 def test_a_bare_root_is_refused(scheme, root):
     """torch returns it as it is, without a word."""
-    with pytest.raises(QuantizationError, match=f"the model itself is an {type(root).__name__}.*put it in a module"):
+    with pytest.raises(QuantizationError, match=f"of type {type(root).__name__}, which .*: put it in a module"):
         quantize(root, scheme)
 
 
@@ -133,6 +133,20 @@ def test_a_model_with_nothing_to_quantize_is_refused(scheme, model):
 def test_a_quantized_model_is_not_quantized_again(model, scheme):
     with pytest.raises(QuantizationError, match="nothing to quantize"):
         quantize(quantize(model, "int8-embedding"), scheme)
+
+
+@every_scheme
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_only_a_float32_model_is_quantized(model, scheme, dtype):
+    with pytest.raises(QuantizationError, match=f"is {dtype}: expected float32"):
+        quantize(model.to(dtype), scheme)
+
+
+@pytest.mark.parametrize("scheme", EAGER)
+@pytest.mark.parametrize(("lstm", "message"), [({"proj_size": 2}, "proj_size"), ({"bias": False}, "cannot quantize")])
+def test_an_lstm_that_torch_has_no_int8_for_is_refused(scheme, lstm, message):
+    with pytest.raises(QuantizationError, match=message):
+        quantize(nn.Sequential(nn.LSTM(4, 4, **lstm)), scheme)
 
 
 @pytest.mark.parametrize("scheme", EAGER)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 
 from lstmq import LSTMModel, ModelConfig, model_size, quantize
-from tests.strategies import models
+from strategies import models
 
 
 @given(models(max_width=40))

@@ -6,6 +6,7 @@
 4. What is not finite stops the run, and is not kept.
 """
 
+import copy
 import json
 import math
 import os
@@ -24,10 +25,12 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import LSTMModel, ModelConfig, batchify, checkpoint, curves, evaluate, get_batch
+from lstmq import Corpus, LSTMModel, ModelConfig, batchify, checkpoint, curves, evaluate, get_batch
 from lstmq.cli import main
+from lstmq.cli.processes import interrupts
+from lstmq.cli.train import Outputs
 from lstmq.training import Epoch, Step, TrainConfig, Trainer, TrainingError
-from tests.strategies import stream
+from strategies import stream
 
 SHAPE = ModelConfig(ntoken=20, ninp=6, nhid=5, nlayers=2, dropout=0.3)
 TRAIN, VALID = stream(20, 400, 0), stream(20, 100, 1)
@@ -62,6 +65,20 @@ def test_the_steps_are_those_of_the_recipe():
         assert step.loss == pytest.approx(loss.item(), rel=1e-5)
     for weight, expected in zip(trainer.model.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_of_the_products_alone():
+    half, full = fresh(dropout=0.0, dtype="bfloat16"), fresh(dropout=0.0)
+    one, other = next(half.run()).loss, next(full.run()).loss
+    assert one != other
+    assert one == pytest.approx(other, abs=0.02)
+    assert {weight.dtype for weight in half.model.parameters()} == {torch.float32}
+
+
+def test_every_process_draws_a_dropout_of_its_own():
+    one, other = fresh(), fresh()
+    other.ranks.rank = 1  # of one
+    assert next(one.run()).loss != next(other.run()).loss
 
 
 def test_an_epoch_reads_every_token_once_and_its_loss_is_their_mean():
@@ -131,7 +148,27 @@ def test_more_epochs_and_another_rate_may_follow_but_no_other_run():
         other.restore(state)
 
 
-@pytest.mark.parametrize("state", [None, {}, {"run": 3}, [1], {"run": {}}])
+def test_fewer_epochs_than_are_done_are_refused():
+    trainer = fresh()
+    list(trainer.run())
+    with pytest.raises(TrainingError, match="2 epochs are done, more than the 1 asked for"):
+        fresh(epochs=1).restore(trainer.state())
+
+
+def test_a_validation_that_is_not_finite_stops_the_run():
+    trainer = fresh()
+    run = trainer.run()
+    for _ in range(trainer.steps):
+        next(run)
+    with torch.no_grad():
+        trainer.model.decoder.bias[3] = math.nan
+    with pytest.raises(TrainingError, match="epoch 1, step 10: the validation loss is nan: lower the learning rate"):
+        next(run)
+    with pytest.raises(TrainingError, match="epoch 1, step 10: a weight is not finite"):
+        trainer.state()
+
+
+@pytest.mark.parametrize("state", [None, {}, {"model_config": 3}, [1], {"model_config": {}, "train_config": {}}])
 def test_what_is_no_run_is_refused(state):
     with pytest.raises(TrainingError, match="it is not the state of a run"):
         fresh().restore(state)
@@ -142,7 +179,7 @@ def test_what_is_not_finite_stops_the_run_at_its_step(where):
     trainer = fresh()
     run = trainer.run()
     next(run), next(run)
-    before = trainer.state()["position"]
+    before = copy.deepcopy(trainer.state())
     if where == "loss":
         with torch.no_grad():
             trainer.model.decoder.bias[3] = math.nan
@@ -150,7 +187,9 @@ def test_what_is_not_finite_stops_the_run_at_its_step(where):
         trainer.model.encoder.weight.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(TrainingError, match=r"epoch 1, step 3: the loss is .* lower the learning rate \(1\)"):
         next(run)
-    assert trainer.state()["position"] == before
+    resumed = fresh()
+    resumed.restore(before)
+    assert isinstance(next(resumed.run()), Step)
 
 
 @pytest.mark.parametrize(
@@ -218,43 +257,83 @@ def test_train_writes_the_best_model_a_line_an_epoch_a_log_and_a_plot(text, tmp_
         (epoch, step) for epoch in (1, 2) for step in range(1, 101)
     ]
     best = min(r["valid_loss"] for r in records if r["event"] == "epoch")
+    assert evaluate(checkpoint.load(out), batchify(Corpus(text).valid, 10), 10) == best
     assert f"best validation loss {best:.4f}" in result.output
     assert checkpoint.load(out).config == ModelConfig(ntoken=10, ninp=4, nhid=4, nlayers=1)
     assert drawing.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl", "m.png", "m.safetensors"]
 
 
-def test_killed_at_random_points_and_resumed_it_ends_where_an_uncut_run_ends(text, tmp_path):
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 20.0), ("adamw", 0.001)])
+def test_each_optimizer_has_a_rate_of_its_own(text, tmp_path, optimizer, lr):
+    log = tmp_path / "log"
+    arguments = [argument for argument in TINY if argument not in ("--lr", "2")]
+    command = ["train", "--corpus", str(text), "--out", str(tmp_path / "m.pth"), *arguments, "--log", str(log)]
+    assert CliRunner().invoke(main, [*command, "--optimizer", optimizer, "--epochs", "1"]).exit_code == 0
+    assert json.loads(log.read_text().splitlines()[-1])["lr"] == lr
+
+
+def test_out_keeps_the_best_model_when_a_later_epoch_is_worse(text, tmp_path):
+    out, log = tmp_path / "m.safetensors", tmp_path / "log"
+    assert train(text, out, "--epochs", 2, "--lr", 30, "--clip", 5, "--log", log).exit_code == 0
+    losses = [json.loads(line)["valid_loss"] for line in log.read_text().splitlines() if '"epoch", ' in line[:20]]
+    assert losses[0] + 1 < losses[1]
+    assert evaluate(checkpoint.load(out), batchify(Corpus(text).valid, 10), 10) == min(losses)
+
+
+def test_killed_at_random_points_and_resumed_it_ends_where_an_uncut_run_ends(tmp_path):
+    """On the sample. What was asked for at first need not be asked for again."""
     whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
-    arguments = ["--epochs", "3", "--dropout", "0.3", "--save-every", "0"]
-    assert train(text, whole, *arguments, "--log", tmp_path / "whole.jsonl").exit_code == 0
-    command = command_line(text, cut, *arguments, "--resume", "--log", tmp_path / "cut.jsonl")
-    source, kills = random.Random(0), 0
-    while not (cut.exists() and not (tmp_path / "cut.safetensors.resume").exists()):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        progressed = (tmp_path / "cut.safetensors.resume").stat().st_mtime_ns if kills else 0
-        if kills < 3:
-            deadline = time.monotonic() + 60  # until it has gone further than the last one, and a while longer
-            while process.poll() is None and time.monotonic() < deadline:
-                state = tmp_path / "cut.safetensors.resume"
-                if state.exists() and state.stat().st_mtime_ns > progressed:
-                    time.sleep(source.random() / 3)
-                    break
+    state, log = tmp_path / "cut.safetensors.resume", tmp_path / "cut.jsonl"
+    start = "--ninp 4 --nhid 4 --nlayers 2 --dropout 0.3 --epochs 2 --lr 5".split()
+    always = ["--threads", "1", "--save-every", "0"]
+    command = ["train", "--out", str(whole), *always, *start, "--log", str(tmp_path / "whole.jsonl")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    command = [sys.executable, "-m", "lstmq", "train", "--out", str(cut), *always, "--resume", "--log", str(log)]
+    source = random.Random(0)
+    for kill in range(4):
+        progressed = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen([*command, *([] if state.exists() else start)], stdout=subprocess.PIPE, text=True)
+        if kill < 3:
+            while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > progressed):
                 time.sleep(0.005)
+            time.sleep(source.random())  # somewhere on the way
             process.send_signal(signal.SIGKILL)
-            kills += 1
         output, _ = process.communicate(timeout=60)
-        assert process.returncode in (0, -signal.SIGKILL), output
-    assert kills
+        assert process.returncode == (-signal.SIGKILL if kill < 3 else 0), output
+    assert not state.exists()
     assert cut.read_bytes() == whole.read_bytes()
-    assert losses_of(tmp_path / "cut.jsonl") == losses_of(tmp_path / "whole.jsonl")
+    assert losses_of(log) == losses_of(tmp_path / "whole.jsonl")
+
+
+@pytest.mark.parametrize("killed_in", ["save_state", "save_best"])
+@pytest.mark.parametrize("time_of_it", [1, 2])
+def test_killed_while_it_writes_it_can_be_resumed(text, tmp_path, monkeypatch, killed_in, time_of_it):
+    whole, out = tmp_path / "whole.pth", tmp_path / "m.pth"
+    assert train(text, whole, "--epochs", 2).exit_code == 0
+    real, times = getattr(Outputs, killed_in), []
+
+    def killed(outputs, trainer):
+        times.append(trainer)
+        if len(times) > time_of_it:
+            raise SystemExit(-9)
+        real(outputs, trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outputs, killed_in, killed)
+        assert train(text, out, "--epochs", 2).exit_code == -9
+    assert train(text, out, "--resume").exit_code == 0
+    one, other = checkpoint.load(whole), checkpoint.load(out)
+    assert same(one, other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pth", "whole.pth"]
 
 
 def test_an_interrupt_is_obeyed_between_two_steps_and_resumed(text, tmp_path):
     out = tmp_path / "m.pth"
     command = command_line(text, out, "--epochs", 300)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline().startswith("epoch 1/300")
+    for epoch in (1, 2):
+        assert process.stdout.readline().startswith(f"epoch {epoch}/300")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -264,30 +343,51 @@ def test_an_interrupt_is_obeyed_between_two_steps_and_resumed(text, tmp_path):
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
     assert "m.pth.resume is an unfinished run: go on with --resume, or delete it" in refused.output
     epoch = int(re.search(r"epoch (\d+)", errors).group(1))
-    assert train(text, out, "--epochs", epoch, "--resume").exit_code == 0
+    too_few = train(text, out, "--epochs", 1, "--resume")
+    assert "epochs are done, more than" in too_few.output
+    assert (tmp_path / "m.pth.resume").exists()
+    resumed = train(text, out, "--epochs", epoch, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert resumed.output.startswith(f"epoch {epoch}/{epoch}")
     again = train(text, out, "--resume")
     assert "nothing to resume" in again.output
 
 
-def test_two_processes_end_where_one_ends_but_for_rounding(text, tmp_path):
+def test_two_processes_end_where_one_ends_but_for_rounding_also_when_interrupted(text, tmp_path):
     """Without dropout, which every process draws for its own columns."""
-    arguments = ["--epochs", "1", "--dropout", "0", "--lr", "0.5"]
-    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    arguments = ["--epochs", "2", "--dropout", "0", "--lr", "0.5"]
+    one, two, log = tmp_path / "one.safetensors", tmp_path / "two.safetensors", tmp_path / "two.jsonl"
     assert train(text, one, *arguments, "--log", tmp_path / "one.jsonl").exit_code == 0
-    command = command_line(text, two, *arguments, "--log-file", tmp_path / "two.jsonl")
+    command = command_line(text, two, *arguments, "--log-file", log)
     command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    with subprocess.Popen(command, **pipes, env=environment) as process:
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 20):
+            time.sleep(0.01)
+        process.terminate()
+        assert "interrupted at epoch 1" in process.stderr.read()
+    result = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=100, env=environment)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 2  # one process writes
+    assert len(result.stdout.splitlines()) == 3  # one process writes
     losses = [
-        [json.loads(line)["loss"] for line in (tmp_path / name).read_text().splitlines() if '"step", ' in line[:20]]
-        for name in ("one.jsonl", "two.jsonl")
+        [record["loss"] for record in map(json.loads, path.read_text().splitlines()) if record["event"] == "step"]
+        for path in (tmp_path / "one.jsonl", log)
     ]
-    assert len(losses[0]) == 100
+    assert len(losses[0]) == 200
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for key, value in checkpoint.load(one).state_dict().items():
         torch.testing.assert_close(checkpoint.load(two).state_dict()[key], value, rtol=1e-2, atol=1e-4)
+
+
+def test_the_first_interrupt_asks_and_the_second_kills():
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts() as asked:
+        assert not asked.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
@@ -296,6 +396,11 @@ def test_two_processes_end_where_one_ends_but_for_rounding(text, tmp_path):
         (["--lr", "1e38", "--clip", "1e30"], r"epoch 1, step \d+: the loss is .* lower the learning rate"),
         (["--device", "abacus"], "no device 'abacus'"),
         (["--plot", "x.png"], "--plot draws what --log writes: give both"),
+        (["--log", "log", "--plot", "x.gif"], "expected a .png, .svg or .pdf to draw to, found x.gif"),
+        (["--log", "log", "--plot", "no/such/x.png"], "no such folder to draw to: no/such"),
+        (["--device", "meta"], "no device 'meta': expected cpu or cuda"),
+        (["--optimizer", "adamw", "--lr", "3e38"], "."),
+        (["--seed", "-1"], "-1 is not in the range"),
         (["--epochs", "0"], "epochs must be a number above 0, found 0"),
         (["--dropout", "1"], "dropout must be a probability below 1"),
     ],
@@ -304,15 +409,19 @@ def test_wrong_input_is_one_line_and_exit_code_2(text, tmp_path, arguments, mess
     result = train(text, tmp_path / "m.safetensors", *arguments)
     assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
     assert re.search(message, result.output)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "m.safetensors").exists()
 
 
-def test_a_run_that_stopped_at_nan_keeps_its_last_good_checkpoint(text, tmp_path):
-    out = tmp_path / "m.safetensors"
+def test_a_run_that_blew_up_keeps_its_best_model_and_a_finite_state(text, tmp_path):
+    out, state = tmp_path / "m.safetensors", tmp_path / "m.safetensors.resume"
     assert train(text, out, "--epochs", 1).exit_code == 0
-    result = train(text, out, "--epochs", 2, "--lr", "1e38", "--clip", "1e30", "--save-every", "0")
-    assert result.exit_code == 2
-    assert checkpoint.load(out).decoder.weight.isfinite().all()
+    best = out.read_bytes()
+    for resume in ([], ["--resume"]):
+        result = train(text, out, "--epochs", 2, "--lr", "1e38", "--clip", "1e30", "--save-every", "0", *resume)
+        assert (result.exit_code, result.output.count("\n")) == (2, 1)
+        assert "lower the learning rate" in result.output
+        assert all(weight.isfinite().all() for weight in checkpoint.read(state)["model"].values())
+        assert out.read_bytes() == best
 
 
 def test_a_damaged_state_is_refused(text, tmp_path):
@@ -332,16 +441,34 @@ def test_a_log_is_cut_back_to_where_a_run_goes_on(tmp_path):
             log.write("epoch", epoch, 2)
     whole = path.read_text()
     path.write_text(whole + '{"event": "st')  # cut in the middle of a line
+    with curves.Log(path, 0, 2):
+        assert path.read_text().count("\n") == 2  # the epoch's own line comes again when it is finished again
+    path.write_text(whole + '{"event": "st')
     with curves.Log(path, 1, 1) as log:
         log.write("step", 2, 2)
         log.write("epoch", 2, 2)
     assert path.read_text() == whole
 
 
+def test_a_new_run_begins_a_new_log(tmp_path):
+    (tmp_path / "log").write_text("old")
+    with curves.Log(tmp_path / "log") as log:
+        log.write("step", 1, 1)
+    assert (tmp_path / "log").read_text() == '{"event": "step", "epoch": 1, "step": 1}\n'
+
+
+@pytest.mark.parametrize("line", ["text", "{}", "[]", '{"event": "step", "epoch": null}'])
+def test_what_is_no_log_is_refused_by_name(tmp_path, line):
+    (tmp_path / "log").write_text(line + "\n")
+    with pytest.raises(ValueError, match="log is not the log of a run"):
+        curves.Log(tmp_path / "log", 1, 0)
+    assert (tmp_path / "log").read_text() == line + "\n"
+
+
 def test_drawing_without_matplotlib_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(curves, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'lstmq\[plot\]'"):
-        curves.plot(tmp_path / "log", tmp_path / "plot.png")
+        curves.check_plot(tmp_path / "plot.png")
 
 
 def test_steps_and_epochs_are_what_a_run_yields():

@@ -71,6 +71,17 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(corpus_folder, tmp_path):
         load_subject(corpus_folder, tmp_path / "other.pth")
 
 
+def test_the_samples_folder_needs_no_checkpoint():
+    subject = load_subject(sample_folder())
+    assert torch.equal(subject.model.decoder.weight, load_subject().model.decoder.weight)
+
+
+def test_a_default_length_is_no_more_than_there_is(corpus_folder, checkpoint_file):
+    assert len(load_subject(corpus_folder, checkpoint_file, at_most=5).source) == 5
+    assert len(load_subject(corpus_folder, checkpoint_file, at_most=10**6).source) == len(Corpus(corpus_folder).test)
+    assert len(load_subject(corpus_folder, checkpoint_file, tokens=7, at_most=5).source) == 7
+
+
 def test_a_corpus_alone_is_refused(corpus_folder):
     with pytest.raises(ValueError, match="needs a checkpoint"):
         load_workload(corpus_folder)

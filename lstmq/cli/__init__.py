@@ -30,6 +30,8 @@ class OneLineErrors(click.Group):
             sys.exit(130)
         except (ValueError, OSError) as error:
             message = str(error)
+        except (RuntimeError, MemoryError) as error:  # torch, of what does not fit into memory, for one
+            message = str(error).partition("\n")[0] or type(error).__name__
         click.echo(f"lstmq: error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 

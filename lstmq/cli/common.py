@@ -7,14 +7,24 @@ from typing import Protocol, TypedDict, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from lstmq.comparison import FLOAT32
 from lstmq.model import LSTMModel
-from lstmq.quantization import SCHEMES, quantize
+from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize
 
 Command = TypeVar("Command", bound=Callable[..., None])
-FILE = click.Path(path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(path_type=Path)
+THREADS = click.IntRange(1, 1024)
+SEED = click.IntRange(0, 2**63 - 1)
 
 
 class Files(TypedDict):
@@ -28,14 +38,24 @@ class Files(TypedDict):
 def model_options(command: Command) -> Command:
     """Add the options that choose a model, its text, and how torch computes."""
     for option in (
-        click.option("--engine", metavar="E", help="Torch's int8 backend: x86, fbgemm, onednn, qnnpack. [torch's own]"),
-        click.option("--threads", type=click.IntRange(min=1), default=1, help="Threads that torch computes on."),
-        click.option("--vocabulary", type=FILE, help="Corpus folder of the checkpoint's words, if not --corpus."),
+        click.option(
+            "--engine",
+            callback=_known_engine,
+            metavar="E",
+            help="Torch's int8 backend: x86, fbgemm, onednn, qnnpack. [torch's own]",
+        ),
+        click.option("--threads", type=THREADS, default=1, help="Threads that torch computes on."),
+        click.option("--vocabulary", type=FOLDER, help="Corpus folder of the checkpoint's words, if not --corpus."),
         click.option("--checkpoint", type=FILE, help="Trained model: .pth or .safetensors. [the embedded sample's]"),
-        click.option("--corpus", type=FILE, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]"),
+        click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]"),
     ):
         command = option(command)
     return command
+
+
+def _known_engine(_context: click.Context, _option: click.Parameter, engine: str | None) -> str | None:
+    check_engine(engine)  # also for float32, which uses none: what the output says of it must be true
+    return engine
 
 
 def stream_options(command: Command) -> Command:
@@ -68,16 +88,21 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(task: str, total: int, shown: bool = True) -> Iterator[Advance]:
-    """Show a bar with the time left on standard error, if a person is there; give what advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, *times, console=console, transient=True, disable=not (shown and console.is_terminal)
-    ) as bar:
-        task_id = bar.add_task(task, total=total)
+    """Show a bar with the time left, and give what advances it."""
+    with bar(MofNCompleteColumn(), shown=shown) as tasks:
+        task_id = tasks.add_task(task, total=total)
 
         def advance(steps: int, note: str = "") -> None:
-            bar.update(task_id, advance=steps, description=f"{task} {note}")
+            tasks.update(task_id, advance=steps, description=f"{task} {note}")
 
         yield advance
+
+
+def bar(count: ProgressColumn, shown: bool = True) -> Progress:
+    """Return a bar with ``count`` and the time left, on standard error; it shows nothing if no person is there."""
+    console = Console(stderr=True)
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    hidden = not (shown and console.is_terminal)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), count, *times, console=console, transient=True, disable=hidden
+    )

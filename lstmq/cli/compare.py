@@ -40,13 +40,13 @@ def compare_command(
     the loss of a small model trained on the sample.
     """
     torch.set_num_threads(threads)
-    console = Console()
+    console = Console(width=max(Console().width, 80))  # a narrower terminal wraps; no figure is ever cut
     workload = load_workload(**files, tokens=tokens)
     console.print(workload.speed.model, highlight=False, markup=False)
     with whole_file(json_file) if json_file else nullcontext() as json_path:  # an unwritable place is found out now
         with progress("comparing", len(workload.speed.source) - 1) as advance:
             rows = compare(workload, tuple(dict.fromkeys(schemes)) or tuple(SCHEMES), bptt, engine, advance)
-        machine = describe_machine() | ({"engine": engine} if engine else {})
+        machine = describe_machine(engine)
         console.print()
         console.print(report.table(rows))
         console.print()

@@ -8,7 +8,7 @@ from typing import TextIO, Unpack
 import click
 import torch
 
-from lstmq.cli.common import FILE, Files, in_scheme, model_options, progress, scheme_option
+from lstmq.cli.common import FILE, SEED, Files, in_scheme, model_options, progress, scheme_option
 from lstmq.files import whole_file
 from lstmq.generation import generate
 from lstmq.workload import load_subject
@@ -21,7 +21,7 @@ WORDS_PER_LINE = 20
 @scheme_option
 @click.option("--words", type=int, default=1000, help="How many.")
 @click.option("--temperature", type=float, default=1.0, help="Below 1 safer, above 1 wilder; 0: always the likeliest.")
-@click.option("--seed", type=int, help="Equal seeds give equal text. [a new one every time]")
+@click.option("--seed", type=SEED, help="Equal seeds give equal text. [a new one every time]")
 @click.option("--out", type=FILE, help="Write the text to this file. [standard output]")
 def generate_command(
     *,
@@ -45,7 +45,8 @@ def generate_command(
         file: TextIO = sys.stdout
         if out:
             file = stack.enter_context(stack.enter_context(whole_file(out)).open("w", encoding="utf-8"))
-        advance = stack.enter_context(progress("generating", words))
+        # On a terminal the text is its own progress, and a bar would write over it.
+        advance = stack.enter_context(progress("generating", words, shown=bool(out) or not sys.stdout.isatty()))
         for count, word in enumerate(text, start=1):
             file.write(word + (" " if count % WORDS_PER_LINE and count < words else "\n"))
             advance(1)

@@ -1,23 +1,20 @@
 """``lstmq train``: a checkpoint from a corpus."""
 
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 import torch
-import torch.distributed as dist
+from click.core import ParameterSource
 
 from lstmq import checkpoint
-from lstmq.cli.common import FILE, Advance, progress
+from lstmq.cli.common import FILE, FOLDER, SEED, THREADS, Advance, progress
+from lstmq.cli.processes import interrupts, process_group
 from lstmq.corpus import Corpus
-from lstmq.curves import Log, plot
+from lstmq.curves import Log, check_plot, plot
 from lstmq.evaluation import perplexity
 from lstmq.files import whole_file
 from lstmq.model import LSTMModel, ModelConfig
@@ -25,10 +22,11 @@ from lstmq.training import DTYPES, OPTIMIZERS, Epoch, Step, TrainConfig, Trainer
 from lstmq.workload import find_corpus
 
 SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
+SHAPE_NAMES = ("ninp", "nhid", "nlayers", "dropout")
 
 
 @click.command("train")
-@click.option("--corpus", type=FILE, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]")
+@click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]")
 @click.option("--out", type=FILE, required=True, help="The best model, .safetensors or .pth, after every epoch.")
 @click.option("--ninp", type=int, default=SHAPE.ninp, help="Width of the embedding.")
 @click.option("--nhid", type=int, default=SHAPE.nhid, help="Width of the LSTM's state.")
@@ -42,9 +40,9 @@ SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
 @click.option("--optimizer", type=click.Choice([*OPTIMIZERS]), default=HOW.optimizer)
 @click.option("--device", default="auto", help="auto: a GPU if there is one; or cpu, cuda, cuda:1, ...")
 @click.option("--dtype", type=click.Choice([*DTYPES]), default=HOW.dtype, help="What products are computed in.")
-@click.option("--seed", type=int, default=HOW.seed)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that torch computes on. [torch's own]")
-@click.option("--resume", is_flag=True, help="Go on where OUT.resume was left.")
+@click.option("--seed", type=SEED, default=HOW.seed)
+@click.option("--threads", type=THREADS, help="Threads that torch computes on. [torch's own]")
+@click.option("--resume", is_flag=True, help="Go on where OUT.resume was left, with its options but for those given.")
 @click.option("--save-every", type=float, default=5.0, help="Minutes between two writings of OUT.resume.")
 @click.option(
     "--log",
@@ -54,22 +52,20 @@ SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
     help="Write the losses to this file, a JSON object a line.",
 )
 @click.option("--plot", "plot_file", type=FILE, help="Draw the log's curves: .png, .svg or .pdf.")
+@click.pass_context
 def train_command(
+    context: click.Context,
+    /,
     *,
     corpus: Path | None,
     out: Path,
-    ninp: int,
-    nhid: int,
-    nlayers: int,
-    dropout: float,
-    lr: float | None,
     device: str,
     threads: int | None,
     resume: bool,
     save_every: float,
     log_file: Path | None,
     plot_file: Path | None,
-    **how: Any,
+    **options: Any,
 ) -> None:
     """Train a model as PyTorch's word language model example does, and keep the one that validates best.
 
@@ -80,22 +76,33 @@ def train_command(
         torch.set_num_threads(threads)
     if plot_file and not log_file:
         raise click.UsageError("--plot draws what --log writes: give both")
-    if lr is None:
-        lr = 0.001 if how["optimizer"] == "adamw" else HOW.lr
-    config = TrainConfig(lr=lr, **how)
-    with _process_group(device) as (place, writes):
+    if plot_file:
+        check_plot(plot_file)
+    unfinished = out.with_name(f"{out.name}.resume")
+    state = _state_to_resume(out, unfinished, resume)
+    if state:
+        given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+        options |= {name: value for name, value in _options(state, unfinished).items() if name not in given}
+    elif options["lr"] is None:
+        options["lr"] = 0.001 if options["optimizer"] == "adamw" else HOW.lr
+    config = TrainConfig(**{name: value for name, value in options.items() if name not in SHAPE_NAMES})
+    with process_group(device) as (place, writes):
         text = Corpus(find_corpus(corpus))
-        shape = ModelConfig(ntoken=len(text.dictionary), ninp=ninp, nhid=nhid, nlayers=nlayers, dropout=dropout)
+        shape = ModelConfig(ntoken=len(text.dictionary), **{name: options[name] for name in SHAPE_NAMES})
         model = LSTMModel(shape, torch.Generator().manual_seed(config.seed)).to(place)
         trainer = Trainer(model, text.train, text.valid, config)
-        unfinished = out.with_name(f"{out.name}.resume")
-        _begin(trainer, out, unfinished, resume)
+        if state:
+            try:
+                trainer.restore(state)
+            except TrainingError as error:
+                raise TrainingError(f"cannot resume from {unfinished}: {error}") from None
         with (
             Log(log_file if writes else None, trainer.epoch, trainer.step) as log,
-            _interrupts() as interrupted,
+            interrupts() as interrupted,
             progress("training", trainer.steps * config.epochs, shown=writes) as advance,
         ):
-            finished = _train(trainer, writes, out, unfinished, save_every, log, advance, interrupted)
+            outputs = Outputs(writes=writes, best=out, unfinished=unfinished, log=log, save_every=save_every)
+            finished = _train(trainer, outputs, advance, interrupted)
         if not finished:
             if writes:
                 where = f"epoch {trainer.epoch + 1}, step {trainer.step}"
@@ -109,108 +116,88 @@ def train_command(
                 plot(log_file, plot_file)
 
 
-def _begin(trainer: Trainer, out: Path, unfinished: Path, resume: bool) -> None:
-    """Take up an unfinished run, or see that a new one overwrites none."""
+def _state_to_resume(out: Path, unfinished: Path, resume: bool) -> Any:
+    """Return the state of an unfinished run, if one is to be taken up; see that a new one overwrites none."""
     if not out.parent.is_dir():
         raise ValueError(f"no such folder to write to: {out.parent}")
-    if resume and not unfinished.exists() and out.exists():
-        raise ValueError(f"nothing to resume: {out} is there and {unfinished.name} is not, so the run was finished")
     if unfinished.exists():
         if not resume:
             raise ValueError(f"{unfinished} is an unfinished run: go on with --resume, or delete it")
-        try:
-            trainer.restore(checkpoint.read(unfinished))
-        except TrainingError as error:
-            raise TrainingError(f"cannot resume from {unfinished}: {error}") from None
+        return checkpoint.read(unfinished)
+    if resume and out.exists():
+        raise ValueError(f"nothing to resume: {out} is there and {unfinished.name} is not, so the run was finished")
+    return None
 
 
-def _train(
-    trainer: Trainer,
-    writes: bool,
-    out: Path,
-    unfinished: Path,
-    save_every: float,
-    log: Log,
-    advance: Advance,
-    interrupted: threading.Event,
-) -> bool:
-    """Run, and write down what is worth it: return whether the end was reached."""
-    epochs, tokens, seconds, epoch_seconds = trainer.config.epochs, 0, 0.0, 0.0
+def _options(state: Any, unfinished: Path) -> dict[str, Any]:
+    """Return the options that a run was started with."""
+    try:
+        return {**{name: state["model_config"][name] for name in SHAPE_NAMES}, **state["train_config"]}
+    except (KeyError, TypeError, IndexError):
+        raise TrainingError(f"cannot resume from {unfinished}: it is not the state of a run") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a run writes, if this process is the one of them that writes."""
+
+    writes: bool
+    best: Path
+    unfinished: Path
+    log: Log
+    save_every: float  # minutes
+
+    def save_state(self, trainer: Trainer) -> None:
+        """Write down where the run is; every process must call it."""
+        state = trainer.state()
+        if self.writes:
+            with whole_file(self.unfinished) as temporary:
+                torch.save(state, temporary)
+
+    def save_best(self, trainer: Trainer) -> None:
+        """Write the best model so far, if there is one."""
+        if self.writes and trainer.best_loss < float("inf"):
+            checkpoint.save(trainer.best_model(), self.best)
+
+
+def _train(trainer: Trainer, outputs: Outputs, advance: Advance, interrupted: threading.Event) -> bool:
+    """Run, and write down what is worth it: return whether the end was reached.
+
+    A run is unfinished as long as its state is there, so the state is written first of all, and before every best
+    model; one that was killed between the two writes the best model when it goes on.
+    """
+    log, epochs, tokens, seconds, epoch_seconds = outputs.log, trainer.config.epochs, 0, 0.0, 0.0
+    outputs.save_state(trainer)
+    outputs.save_best(trainer)
     advance(trainer.epoch * trainer.steps + trainer.step)
     saved = last = time.monotonic()
     for event in trainer.run():
         elapsed = time.monotonic() - last
         epoch_seconds += elapsed
         epoch, loss = event.epoch + 1, event.loss
+        losses = f"loss {loss:.4f} perplexity {perplexity(loss):,.2f}"
         if isinstance(event, Step):
             tokens, seconds = tokens + event.tokens, seconds + elapsed
             rate = tokens / seconds
             log.write("step", epoch, event.step, of=trainer.steps, loss=loss, tokens_per_second=round(rate, 1))
-            advance(
-                event.steps,
-                f"{epoch}/{epochs}: loss {loss:.3f} perplexity {perplexity(loss):,.1f} {rate:,.0f} tokens/s",
-            )
+            advance(event.steps, f"{epoch}/{epochs}: {losses} {rate:,.0f} tokens/s")
         else:
             log.write("epoch", epoch, trainer.steps, lr=event.lr, train_loss=loss, valid_loss=event.valid_loss)
-            if writes:
+            if outputs.writes:
                 valid = f"valid loss {event.valid_loss:.4f} perplexity {perplexity(event.valid_loss):,.2f}"
-                train = f"train loss {loss:.4f} perplexity {perplexity(loss):,.2f}"
                 mark = " *" if event.improved else ""
-                click.echo(f"epoch {epoch}/{epochs}  {epoch_seconds:.1f} s  lr {event.lr:g}  {train}  {valid}{mark}")
-                if event.improved:
-                    checkpoint.save(trainer.best_model(), out)
+                click.echo(
+                    f"epoch {epoch}/{epochs}  {epoch_seconds:.1f} s  lr {event.lr:g}  train {losses}  {valid}{mark}"
+                )
             epoch_seconds = 0.0
-        stop = trainer.any_process(interrupted.is_set())
-        due = isinstance(event, Epoch) or time.monotonic() - saved > save_every * 60
-        if trainer.any_process(stop or due):
-            state = trainer.state()
-            if writes:
-                with whole_file(unfinished) as temporary:
-                    torch.save(state, temporary)
+        stop = trainer.ranks.any(interrupted.is_set())
+        due = isinstance(event, Epoch) or time.monotonic() - saved > outputs.save_every * 60
+        if trainer.ranks.any(stop or due):
+            outputs.save_state(trainer)
             saved = time.monotonic()
+        if isinstance(event, Epoch) and event.improved:
+            outputs.save_best(trainer)
         if stop:
             return False
         last = time.monotonic()
     return True
-
-
-@contextmanager
-def _process_group(device: str) -> Iterator[tuple[torch.device, bool]]:
-    """Join the processes that torchrun started, if it did; give this one's device, and whether it is to write."""
-    gpu = torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
-    rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "auto":
-        device = f"cuda:{local}" if gpu else "cpu"
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch says either, of a device that it has not
-        raise ValueError(f"no device {device!r}: {str(error).partition(chr(10))[0]}") from None
-    if "WORLD_SIZE" not in os.environ:
-        yield place, True
-        return
-    dist.init_process_group("nccl" if gpu else "gloo")
-    try:
-        yield place, rank == 0
-    finally:
-        dist.destroy_process_group()
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Give what is set at the first interrupt or termination, so that a step is never cut in two; the second kills."""
-    asked = threading.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        asked.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    try:
-        for number in signals:
-            signal.signal(number, ask)
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
