@@ -1,6 +1,5 @@
 """What the cases share: the options, the workload, and the judgement against ``floors.toml``."""
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
@@ -11,7 +10,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from lstmq import ModelConfig
+from lstmq import ModelConfig, gate
 from lstmq.comparison import Ratio, clock
 from lstmq.machine import describe_machine
 from lstmq.quantization import check_engine
@@ -20,9 +19,9 @@ from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
 SLICE = 100  # tokens: long enough to time, short enough that both sides of a pair meet the same machine
 WARM_UP = 2  # pairs that do not count
 TUTORIALS = Path(__file__).with_name("floors.toml")  # limits of the tutorial's shape
-FLOORS = pytest.StashKey[dict[str, dict[str, dict[str, float]]]]()
+FLOORS = pytest.StashKey[gate.Floors]()
 WORKLOAD = pytest.StashKey[Workload]()
-VERDICTS = pytest.StashKey[list[str]]()
+VERDICTS = pytest.StashKey[list[gate.Verdict]]()
 Read = Callable[[Tensor], object]
 
 
@@ -53,7 +52,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
     try:
         check_engine(option("--engine"))
-        config.stash[FLOORS] = tomllib.loads((option("--floors") or TUTORIALS).read_text(encoding="utf-8"))
+        config.stash[FLOORS] = gate.load_floors(option("--floors") or TUTORIALS)
         config.stash[WORKLOAD] = load_workload(*files, option("--tokens"), at_most=DEFAULT_TOKENS)
     except (ValueError, OSError) as error:
         raise pytest.UsageError(str(error)) from None
@@ -102,30 +101,17 @@ def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, wo
 
 @pytest.fixture(scope="session")
 def judge(pytestconfig: pytest.Config, workload: Workload) -> Callable[..., None]:
-    """Give ``judge("int8", speedup=2.1, ...)``: it fails a case with every figure past its row of ``--floors``.
+    """Give ``judge("int8", speedup=2.1, ...)``: it fails a case with every figure past its row of the floors.
 
-    A figure without a row is shown and not judged; nor are speedup and size of another shape than the tutorial's,
-    unless the limits are one's own.
+    Speedup and size of another shape than the tutorial's are not judged, unless the floors are one's own.
     """
-    floors = pytestconfig.stash[FLOORS]
     another_shape = replace(workload.speed.model.config, dropout=0) != replace(ModelConfig(), dropout=0)
     exempt = {"speedup", "size_ratio"} if another_shape and not pytestconfig.getoption("--floors") else set()
 
     def judge(case: str, **figures: float) -> None:
-        regressions = []
-        for metric, figure in figures.items():
-            row = floors.get(case, {}).get(metric, {}) if metric not in exempt else {}
-            limits = " and ".join(
-                f"{key.replace('_', ' ')} {row[key]}" for key in ("at_least", "at_most") if key in row
-            )
-            reason = "not judged, being of another shape" if metric in exempt else "not judged"
-            verdict = f"{case} {metric} {figure:.4g}: " + (f"expected {limits}" if limits else reason)
-            # Written so that NaN, which compares as false, is a regression.
-            if not row.get("at_least", figure) <= figure <= row.get("at_most", figure):
-                then = f" (measured: {row['measured']} on {row['date']}, {row['machine']})" if "measured" in row else ""
-                regressions.append(verdict + then)
-            pytestconfig.stash[VERDICTS].append(verdict)
-        if regressions:
+        verdicts = gate.judge(case, figures, pytestconfig.stash[FLOORS], exempt)
+        pytestconfig.stash[VERDICTS].extend(verdicts)
+        if regressions := [str(verdict) for verdict in verdicts if verdict.passed is False]:
             pytest.fail("regression: " + "; ".join(regressions), pytrace=False)
 
     return judge
@@ -138,4 +124,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.line(f"speed and size: {workload.speed.origin}")
         terminalreporter.line(f"loss: {workload.loss.origin}")
         for verdict in verdicts:
-            terminalreporter.line(verdict)
+            terminalreporter.line(str(verdict))

@@ -2,19 +2,11 @@
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lstmq.files import whole_file
-
-WRITE_TO_STDOUT = """
-from lstmq.files import whole_file
-with whole_file("/dev/stdout") as path:
-    path.write_text("text")
-"""
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -53,11 +45,20 @@ def test_a_link_is_followed_and_a_device_is_written_to(tmp_path):
     assert not Path(os.devnull).is_file()
 
 
-def test_standard_output_is_written_to(tmp_path):
-    """A pipe behind a link, and a file behind a link that is not to be replaced."""
-    command = [sys.executable, "-c", WRITE_TO_STDOUT]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "text"
+def test_a_descriptor_is_written_to():
+    """As ``/dev/stdout`` is one: a pipe behind a link, which is not to be replaced."""
+    reader, writer = os.pipe()
+    with whole_file(f"/dev/fd/{writer}") as path:
+        path.write_text("text")
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        assert file.read() == "text"
+
+
+def test_a_file_behind_a_descriptor_is_written_to_and_not_replaced(tmp_path):
     with (tmp_path / "file").open("w") as file:
-        subprocess.run(command, stdout=file, check=True)
+        before = os.fstat(file.fileno()).st_ino
+        with whole_file(f"/dev/fd/{file.fileno()}") as path:
+            path.write_text("text")
     assert (tmp_path / "file").read_text() == "text"
-    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+    assert (tmp_path / "file").stat().st_ino == before

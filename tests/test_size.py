@@ -1,12 +1,13 @@
 """Laws of size: it is the file's bytes, and it is the tutorial's figure."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 
 from lstmq import LSTMModel, ModelConfig, model_size, quantize
 from strategies import models
 
 
+@settings(max_examples=30)
 @given(models(max_width=40))
 def test_the_size_is_the_files_bytes(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("size")
