@@ -26,7 +26,9 @@ def test_the_new_file_is_moved_into_place_with_the_usual_rights(tmp_path):
     with whole_file(target) as path:
         path.write_text("new")
         assert not target.exists()
+        written = path.stat().st_ino
     assert target.read_text() == "new"
+    assert target.stat().st_ino == written  # moved, not copied: nobody ever sees a part of it
     assert target.stat().st_mode == usual.stat().st_mode
     target.chmod(0o600)
     with whole_file(target) as path:

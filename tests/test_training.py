@@ -308,6 +308,16 @@ def test_killed_at_random_points_and_resumed_it_ends_where_an_uncut_run_ends(tmp
     assert losses_of(log) == losses_of(tmp_path / "whole.jsonl")
 
 
+@pytest.mark.parametrize(("minutes", "times"), [(0, 1 + 2 * 101), (1000, 1 + 2)])
+def test_the_state_is_written_first_of_all_then_every_few_minutes_and_every_epoch(
+    text, tmp_path, monkeypatch, minutes, times
+):
+    written = []
+    monkeypatch.setattr(Outputs, "save_state", lambda outputs, trainer: written.append(trainer.step))
+    assert train(text, tmp_path / "m.pth", "--epochs", 2, "--save-every", minutes).exit_code == 0
+    assert len(written) == times
+
+
 @pytest.mark.parametrize("killed_in", ["save_state", "save_best"])
 @pytest.mark.parametrize("time_of_it", [1, 2])
 def test_killed_while_it_writes_it_can_be_resumed(text, tmp_path, monkeypatch, killed_in, time_of_it):
