@@ -64,8 +64,8 @@ def _verdict(case: str, metric: str, figure: float, floors: Floors, exempt: Coll
     reason = "expected " + " and ".join(
         f"{key.replace('_', ' ')} {row[key]}" for key in ("at_least", "at_most") if key in row
     )
-    if "measured" in row:
-        reason += f" ({row['measured']} on {row.get('date', 'a day')}, {row.get('machine', 'a machine')})"
     # NaN compares as false, and so fails.
     passed = row.get("at_least", figure) <= figure <= row.get("at_most", figure)
+    if not passed and "measured" in row:
+        reason += f"; it was {row['measured']} on {row.get('date', 'a day')}, {row.get('machine', 'a machine')}"
     return Verdict(case=case, metric=metric, figure=figure, passed=passed, reason=reason)
