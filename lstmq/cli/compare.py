@@ -34,10 +34,11 @@ def compare_command(
     json_file: Path | None,
     **files: Unpack[Files],
 ) -> None:
-    """Print size, loss and speed of float32 and of every scheme, measured on the same windows in turn.
+    """Print size, loss and speed, float32 and quantized.
 
-    Without options it runs on what is embedded: it times 5,000 tokens through the tutorial's full shape, and takes
-    the loss of a small model trained on the sample.
+    All models read each window in turn, so that a busy machine hurts them alike. Without options it runs on what is
+    embedded: it times 5,000 tokens through the tutorial's full shape, and takes the loss of a small model trained
+    on the sample.
     """
     torch.set_num_threads(threads)
     console = Console(width=max(Console().width, 80))  # a narrower terminal wraps; no figure is ever cut

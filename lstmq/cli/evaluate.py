@@ -23,7 +23,7 @@ def evaluate_command(
     scheme: str,
     **files: Unpack[Files],
 ) -> None:
-    """Print the loss and the perplexity of one model on the test split."""
+    """Print one model's loss and perplexity."""
     torch.set_num_threads(threads)
     subject = load_subject(**files, tokens=tokens)
     model = in_scheme(subject.model, scheme, engine)

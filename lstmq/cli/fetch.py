@@ -17,9 +17,10 @@ from lstmq.download import fetch
 @click.option("--dest", type=FOLDER, default=DATA, help="Folder to put it in.")
 @click.option("--from", "source", metavar="URL|FOLDER", help="Mirror or folder that holds the published files.")
 def fetch_command(*, what: str, dest: Path, source: str | None) -> None:
-    """Fetch WikiText-2 and the tutorial's checkpoint, verify them, and put them where --corpus wikitext-2 finds them.
+    """Fetch WikiText-2 and a trained model.
 
-    What is there and good is not fetched again, so that a fetch that failed is resumed by another.
+    They are verified, and put where --corpus wikitext-2 finds them. What is there and good is not fetched again, so
+    that a fetch that failed is resumed by another.
     """
     pooch.get_logger().setLevel(logging.WARNING)  # it tells of every step; we tell of the outcome
     for asset in ASSETS.values() if what == "all" else [ASSETS[what]]:

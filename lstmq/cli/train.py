@@ -67,10 +67,11 @@ def train_command(
     plot_file: Path | None,
     **options: Any,
 ) -> None:
-    """Train a model as PyTorch's word language model example does, and keep the one that validates best.
+    """Train a model on a corpus.
 
-    An interrupted run goes on with --resume and ends bit by bit where it would have ended. Several processes share
-    the work under torchrun: torchrun --nproc-per-node 2 -m lstmq train ...
+    It follows PyTorch's word language model example, and keeps the model that validates best. An interrupted run
+    goes on with --resume and ends bit by bit where it would have ended. Several processes share the work under
+    torchrun: torchrun --nproc-per-node 2 -m lstmq train ...
     """
     if threads:
         torch.set_num_threads(threads)
