@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,12 +80,18 @@ def read(path: str | Path) -> object:
     try:
         if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
             return safetensors.torch.load_file(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # torch does not check the sums that its zips carry
+                if damaged := archive.testzip():
+                    raise CheckpointError(f"{path}: expected a PyTorch checkpoint, found {damaged} in it damaged")
         with warnings.catch_warnings():
             # Said of files that hold more than tensors, which are refused in a moment anyway.
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is a damaged or cut safetensors file: {error}") from None
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         holds_code = "GLOBAL" in str(error) or "Unsupported" in str(error)
         found = "Python objects or code, which is never run" if holds_code else "something else, or a damaged file"

@@ -11,7 +11,7 @@ from torch import Tensor
 EOS = "<eos>"
 UNK = "<unk>"
 SPLITS = ("train", "valid", "test")
-PIECE = 1 << 16  # bytes of a line that are read at once; a word is never longer
+PIECE = 1 << 16  # bytes of a line that are read at once; a longer line must have a space or tab at least as often
 # WikiText as the word language model example names it, as published, and as published before <unk> was put in.
 FILE_NAMES = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw")
 
@@ -116,7 +116,7 @@ def _pieces(path: Path, file: IO[bytes]) -> Iterator[tuple[list[str], bool]]:
         # Never cut inside a word: the byte of a space or tab is part of no other character in UTF-8.
         cut = 1 + max(piece.rfind(b" "), piece.rfind(b"\t")) if inside else len(piece)
         if not cut and len(piece) > PIECE:
-            raise ValueError(f"{path} is no text: a word of more than {PIECE:,} bytes at byte {offset:,}")
+            raise ValueError(f"{path} is no text: no space or tab in {PIECE:,} bytes from byte {offset:,} on")
         try:
             yield piece[:cut].decode("utf-8").split(), not inside
         except UnicodeDecodeError as error:

@@ -18,11 +18,17 @@ class Log:
         path: of the file; without one, nothing is written.
         epoch: epochs that are done.
         step: steps of the next epoch that are done.
+
+    Raises:
+        ValueError: if what is there to go on from is not the log of a run.
+        OSError: if it cannot be written.
     """
 
     def __init__(self, path: Path | None, epoch: int = 0, step: int = 0) -> None:
         self._file = None
         if path:
+            if path.exists() and not path.is_file():
+                raise ValueError(f"expected a file for the log, which a resumed run reads, found {path}")
             kept = [] if (epoch, step) == (0, 0) else _lines(path, epoch, step)
             with whole_file(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
@@ -46,7 +52,8 @@ class Log:
 def _lines(path: Path, epoch: int, step: int) -> list[str]:
     """Return the log's lines up to a position, less one that was cut off."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else ():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             break
         try:

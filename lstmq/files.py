@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DESCRIPTORS = ("/dev/fd/", "/dev/std", "/proc/")
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
@@ -17,7 +19,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         OSError: if there is no such folder, or it cannot be written to.
     """
     target = Path(path)
-    if target.exists() and (not target.is_file() or target.parts[:2] in (("/", "dev"), ("/", "proc"))):
+    if target.exists() and (not target.is_file() or str(target).startswith(DESCRIPTORS)):
         yield target
         return
     target = target.resolve()

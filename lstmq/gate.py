@@ -1,5 +1,6 @@
 """Figures against floors: :func:`load_floors`, :func:`judge`. It knows nothing of pytest."""
 
+import math
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ def load_floors(path: Path) -> Floors:
 
 
 def judge(case: str, figures: Mapping[str, float], floors: Floors, exempt: Collection[str] = ()) -> list[Verdict]:
-    """Hold each figure of a case against its row.
+    """Hold each figure of a case against its row; a row whose figure is not there fails, as not measured.
 
     Args:
         case: ``int8``, say.
@@ -53,7 +54,11 @@ def judge(case: str, figures: Mapping[str, float], floors: Floors, exempt: Colle
         floors: from :func:`load_floors`.
         exempt: metrics that these floors are not for.
     """
-    return [_verdict(case, metric, figure, floors, exempt) for metric, figure in figures.items()]
+    verdicts = [_verdict(case, metric, figure, floors, exempt) for metric, figure in figures.items()]
+    for metric in floors.get(case, {}).keys() - figures.keys():
+        reason = f"expected one of {', '.join(figures)}: not measured"
+        verdicts.append(Verdict(case=case, metric=metric, figure=math.nan, passed=False, reason=reason))
+    return verdicts
 
 
 def _verdict(case: str, metric: str, figure: float, floors: Floors, exempt: Collection[str]) -> Verdict:

@@ -113,7 +113,7 @@ def _quantize_dynamic(model: ModuleT, weights: Mapping[type[nn.Module], str]) ->
             raise QuantizationError(
                 f"torch {torch.__version__} has no dynamic quantization: torch 2.0 to 2.15 are known to have it"
             ) from None
-        if any(getattr(module, "proj_size", 0) for module in model.modules()):
+        if any(isinstance(module, nn.LSTM) and module.proj_size for module in model.modules()):
             raise QuantizationError("an LSTM with proj_size cannot be quantized: torch's int8 LSTM has no projection")
         try:
             quantized: ModuleT = quantize_dynamic(model, {kind: configs[dtype] for kind, dtype in weights.items()})

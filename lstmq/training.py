@@ -219,12 +219,13 @@ class Trainer:
 
         Raises:
             TrainingError: if it is the state of another run: of another model, corpus or config. Epochs, lr and clip
-                may differ, so that a run can go on for longer, or more carefully.
+                may differ, so that a run can go on for longer, or more carefully: a new lr is taken at once, while
+                the old one stands for what has become of it so far.
         """
         here = {**asdict(self.model.config), **asdict(self.config), "corpus": self._corpus}
         try:
             there = {**state["model_config"], **state["train_config"], "corpus": state["corpus"]}
-            for name in here.keys() - CHANGEABLE:
+            for name in ("corpus", *(here.keys() - CHANGEABLE - {"corpus"})):
                 if there[name] != here[name]:
                     raise TrainingError(f"it is of another run: its {name} is {there[name]}, this one's {here[name]}")
             if state["position"][0] > self.config.epochs:
@@ -234,11 +235,14 @@ class Trainer:
             self.epoch, self.step, self.loss_sum, self.best_loss = state["position"]
             h, c = (self.ranks.share(part) for part in state["hidden"])
             self.hidden, self.best = (h, c), dict(state["best"])
+            self.best_model()  # so that it is known to be one
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(dict(state["optimizer"]))
             if there["lr"] != self.config.lr:
                 self._set_lr(self.config.lr)
-        except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        except TrainingError:
+            raise
+        except (AttributeError, KeyError, TypeError, IndexError, RuntimeError, ValueError) as error:
             raise TrainingError(f"it is not the state of a run: {str(error).partition(chr(10))[0]}") from None
 
     def _blown_up(self, step: int, what: str) -> TrainingError:

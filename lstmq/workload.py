@@ -13,6 +13,7 @@ from lstmq.corpus import Corpus, Dictionary
 from lstmq.model import LSTMModel, ModelConfig
 
 DEFAULT_TOKENS = 5_000  # timed with the embedded default: some seconds for each model
+SAMPLE_CHECKPOINT = "lstm.safetensors"
 SEED = 1111  # of the weights that are only timed
 
 
@@ -65,11 +66,11 @@ def find_corpus(corpus: Path | None) -> Path:
 
 
 def _checkpoint_of(folder: Path) -> Path:
-    """Return the checkpoint of the words of the sample, or of the fetched corpus."""
-    if folder.resolve() == sample_folder().resolve():
-        return folder / "lstm.safetensors"
-    if folder.name == assets.WIKITEXT_2.name:
+    """Return the checkpoint of the fetched corpus, or the one that lies beside the text as it does in the sample."""
+    if str(folder) == assets.WIKITEXT_2.name or folder.resolve() == assets.WIKITEXT_2.path(assets.DATA).resolve():
         return _fetched(assets.CHECKPOINT)
+    if (folder / SAMPLE_CHECKPOINT).is_file():
+        return folder / SAMPLE_CHECKPOINT
     raise ValueError(f"the corpus {folder} needs a checkpoint of a model that was trained on its words")
 
 

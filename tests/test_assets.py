@@ -37,7 +37,7 @@ CONFIG = ModelConfig(ntoken=9, ninp=4, nhid=3, nlayers=1)
 TEXTS = {
     "wiki.train.tokens": b" = A = \n <unk> b c d e f\n",
     "wiki.valid.tokens": b" b c d\n" * 2,
-    "wiki.test.tokens": b" d c b\n" * 50,
+    "wiki.test.tokens": b" d c b\n" * 100,
 }
 
 
@@ -399,7 +399,7 @@ def members(**changes):
             "wiki.train.tokens: expected CRC-32 ",
         ),
         (zip_bytes(members(valid=b"more" * 10)), "wiki.valid.tokens: expected 14 bytes, found 40 declared"),
-        (zip_bytes(members(test=bytes(5_000_000))), "wiki.test.tokens: expected 350 bytes, found 5,000,000 declared"),
+        (zip_bytes(members(test=bytes(5_000_000))), "wiki.test.tokens: expected 700 bytes, found 5,000,000 declared"),
         (zip_bytes(members(), zipfile.ZIP_BZIP2), "expected it deflated or stored, found compression method 12"),
     ],
 )
@@ -711,7 +711,7 @@ def test_a_given_checkpoint_is_used_with_the_fetched_text(here, mirror):
     fetch(TEXT, source=mirror.url)
     Path("mine.pth").write_bytes(PTH)
     assert load_subject(Path("wikitext-2"), Path("mine.pth")).origin.startswith(
-        "mine.pth, 9/4/3/1, on 200 tokens of data"
+        "mine.pth, 9/4/3/1, on 400 tokens of data"
     )
 
 
@@ -732,8 +732,8 @@ def test_compare_and_the_benchmarks_run_on_what_was_fetched_and_say_so(here, mir
     for asset in (TEXT, MODEL):
         fetch(asset, source=mirror.url)
     pth = Path("data", "word_language_model_quantize.pth")
-    line = f"{pth}, 9/4/3/1, on 150 tokens of {Path('data', 'wikitext-2')}'s test split"
-    options = ["--corpus", "wikitext-2", "--tokens", "150"]
+    line = f"{pth}, 9/4/3/1, on 350 tokens of {Path('data', 'wikitext-2')}'s test split"
+    options = ["--corpus", "wikitext-2", "--tokens", "350"]
     compared = run("compare", *options)
     assert compared.exit_code == 0
     assert f"measured on: {line}" in compared.stdout

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import LSTMModel, ModelConfig, checkpoint, quantize
+from lstmq import ModelConfig, checkpoint, quantize
 from lstmq.checkpoint import CheckpointError
 from strategies import models
 
@@ -213,7 +213,9 @@ def test_damage_is_refused_or_harmless_but_never_a_surprise(tmp_path, model, suf
             damaged[source.randrange(min(len(data), 4_000))] = source.randrange(256)
         path.write_bytes(damaged)
         try:
-            assert isinstance(checkpoint.load(path), LSTMModel)
+            loaded = checkpoint.load(path).state_dict()
+            if suffix == ".pth":  # whose bytes carry their sums
+                assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
         except CheckpointError as error:
             assert "\n" not in str(error)
 

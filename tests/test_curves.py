@@ -1,5 +1,8 @@
 """Laws of a run's log: it begins with the run, is cut back to where the run goes on, and is never another's."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from lstmq import curves
@@ -36,6 +39,15 @@ def test_what_is_no_log_is_refused_by_name(tmp_path, line):
     with pytest.raises(ValueError, match="log is not the log of a run"):
         curves.Log(tmp_path / "log", 1, 0)
     assert (tmp_path / "log").read_text() == line + "\n"
+
+
+def test_a_log_is_a_file():
+    """A resumed run reads it, which of a pipe it would wait for ever to do."""
+    reader, writer = os.pipe()
+    with pytest.raises(ValueError, match="expected a file for the log"):
+        curves.Log(Path(f"/dev/fd/{writer}"), 1, 0)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_drawing_without_matplotlib_says_what_to_install(tmp_path, monkeypatch):

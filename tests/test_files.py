@@ -47,6 +47,22 @@ def test_a_link_is_followed_and_a_device_is_written_to(tmp_path):
     assert not Path(os.devnull).is_file()
 
 
+MEMORY = Path("/dev/shm")  # noqa: S108  # the one folder under /dev that holds files
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="not every system has a file system in memory")
+def test_a_file_in_memory_is_a_file_like_any_other():
+    target = MEMORY / f"lstmq-{os.getpid()}"
+    try:
+        target.write_text("old")
+        with pytest.raises(KeyboardInterrupt), whole_file(target) as path:
+            path.write_text("half of the ne")
+            raise KeyboardInterrupt
+        assert target.read_text() == "old"
+    finally:
+        target.unlink()
+
+
 def test_a_descriptor_is_written_to():
     """As ``/dev/stdout`` is one: a pipe behind a link, which is not to be replaced."""
     reader, writer = os.pipe()

@@ -30,11 +30,23 @@ def test_a_figure_passes_between_its_limits_and_nowhere_else(low, high, figure):
 
 
 def test_what_has_no_limit_or_is_exempt_is_not_judged_and_says_so():
-    floors = {"int8": {"speedup": {"at_least": 99}}}
-    for case, metric, exempt in (("int8", "loss", ()), ("bf16", "speedup", ()), ("int8", "speedup", {"speedup"})):
+    floors = {"bf16": {"speedup": {"at_least": 99}}, "int8": {"speedup": {"at_least": 99}}}
+    for case, metric, exempt in (
+        ("train", "loss", ()),
+        ("evaluate", "speedup", ()),
+        ("int8", "speedup", {"speedup"}),
+    ):
         [verdict] = judge(case, {metric: 1.0}, floors, exempt)
         assert verdict.passed is None
         assert "not judged" in str(verdict)
+
+
+def test_a_limit_whose_figure_is_not_there_fails():
+    """A row that is misspelt, or a figure that is no more, is no pass."""
+    passed, missing = judge("int8", {"speedup": 2.0}, {"int8": {"speedup": {"at_least": 1}, "sped": {"at_least": 1}}})
+    assert passed.passed
+    assert missing.passed is False
+    assert "int8 sped nan: expected one of speedup: not measured" in str(missing)
 
 
 def test_every_limit_of_the_suite_says_what_measured_it_and_passes_what_was_measured():
@@ -66,6 +78,7 @@ def test_what_are_no_floors_is_refused_by_name(tmp_path, text):
 @pytest.fixture
 def suite(corpus_folder, tmp_path):
     """Run the schemes' benchmarks on a small model; return the process and pytest-benchmark's own JSON."""
+    (corpus_folder / "test.txt").write_text("word2 word3\n" * 200, encoding="utf-8")
     checkpoint.save(LSTMModel(ModelConfig(ntoken=30, ninp=64, nhid=64, nlayers=2)), tmp_path / "model.pth")
 
     def suite(floors, *more):

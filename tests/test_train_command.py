@@ -249,6 +249,23 @@ def test_a_run_that_blew_up_keeps_its_best_model_and_a_finite_state(text, tmp_pa
         assert out.read_bytes() == best
 
 
+@pytest.mark.parametrize("change", [{"warmup": 1}, {"epochs": None}, {"seed": [1]}])
+def test_a_state_of_another_version_is_refused(text, tmp_path, change):
+    out, state = tmp_path / "m.safetensors", tmp_path / "m.safetensors.resume"
+    assert train(text, out, "--lr", "1e38", "--clip", "1e30").exit_code == 2  # which leaves its state
+    kept = checkpoint.read(state)
+    kept["train_config"] |= change
+    torch.save(kept, state)
+    result = train(text, out, "--resume")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "m.safetensors.resume: it is not the state of a run of this version" in result.output
+
+
+def test_one_file_is_not_two(text, tmp_path):
+    result = train(text, tmp_path / "m", "--log", tmp_path / "m")
+    assert (result.exit_code, result.output) == (2, "lstmq: error: --out, --log and --plot must be different files\n")
+
+
 def test_a_damaged_state_is_refused(text, tmp_path):
     out = tmp_path / "m.safetensors"
     (tmp_path / "m.safetensors.resume").write_bytes(b"PK\x03\x04 and no more")

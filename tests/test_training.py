@@ -155,6 +155,23 @@ def test_a_validation_that_is_not_finite_stops_the_run():
         trainer.state()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden", [1, 2]),
+        ("position", [0, 1]),
+        ("best", {}),
+        ("model", {}),
+        ("model", None),
+        ("optimizer", {"state": 1}),
+    ],
+)
+def test_a_state_with_a_strange_part_is_refused(name, value):
+    trainer = fresh()
+    with pytest.raises(TrainingError, match="it is not the state of a run"):
+        trainer.restore(trainer.state() | {name: value})
+
+
 @pytest.mark.parametrize("state", [None, {}, {"model_config": 3}, [1], {"model_config": {}, "train_config": {}}])
 def test_what_is_no_run_is_refused(state):
     with pytest.raises(TrainingError, match="it is not the state of a run"):

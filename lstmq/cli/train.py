@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,14 @@ SHAPE_NAMES = ("ninp", "nhid", "nlayers", "dropout")
 @click.option("--dtype", type=click.Choice([*DTYPES]), default=HOW.dtype, help="What products are computed in.")
 @click.option("--seed", type=SEED, default=HOW.seed)
 @click.option("--threads", type=THREADS, help="Threads that torch computes on. [torch's own]")
-@click.option("--resume", is_flag=True, help="Go on where OUT.resume was left, with its options but for those given.")
-@click.option("--save-every", type=float, default=5.0, help="Minutes between two writings of OUT.resume.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where OUT.resume was left: what shapes the model and the training is taken over from there.",
+)
+@click.option(
+    "--save-every", type=click.FloatRange(min=0), default=5.0, help="Minutes between two writings of OUT.resume."
+)
 @click.option(
     "--log",
     "--log-file",  # torchrun takes --log for a short form of its own options
@@ -79,9 +85,11 @@ def train_command(
         raise click.UsageError("--plot draws what --log writes: give both")
     if plot_file:
         check_plot(plot_file)
+    if len({out, log_file, plot_file} - {None}) < sum(path is not None for path in (out, log_file, plot_file)):
+        raise click.UsageError("--out, --log and --plot must be different files")
     unfinished = out.with_name(f"{out.name}.resume")
     state = _state_to_resume(out, unfinished, resume)
-    if state:
+    if state is not None:
         given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         options |= {name: value for name, value in _options(state, unfinished).items() if name not in given}
     elif options["lr"] is None:
@@ -92,7 +100,7 @@ def train_command(
         shape = ModelConfig(ntoken=len(text.dictionary), **{name: options[name] for name in SHAPE_NAMES})
         model = LSTMModel(shape, torch.Generator().manual_seed(config.seed)).to(place)
         trainer = Trainer(model, text.train, text.valid, config)
-        if state:
+        if state is not None:
             try:
                 trainer.restore(state)
             except TrainingError as error:
@@ -106,7 +114,8 @@ def train_command(
             finished = _train(trainer, outputs, advance, interrupted)
         if not finished:
             if writes:
-                where = f"epoch {trainer.epoch + 1}, step {trainer.step}"
+                last = trainer.epoch == config.epochs
+                where = "the end" if last else f"epoch {trainer.epoch + 1}, step {trainer.step}"
                 click.echo(f"lstmq: interrupted at {where}: go on with --resume", err=True)
             raise SystemExit(130)
         if writes:
@@ -132,10 +141,15 @@ def _state_to_resume(out: Path, unfinished: Path, resume: bool) -> Any:
 
 def _options(state: Any, unfinished: Path) -> dict[str, Any]:
     """Return the options that a run was started with."""
+    names = [field.name for field in fields(TrainConfig)]
     try:
-        return {**{name: state["model_config"][name] for name in SHAPE_NAMES}, **state["train_config"]}
+        shape, how = state["model_config"], state["train_config"]
+        options = {name: shape[name] for name in SHAPE_NAMES} | {name: how[name] for name in names}
+        if len(how) != len(names) or not all(isinstance(value, int | float | str) for value in options.values()):
+            raise TypeError("other options than this version's")
+        return options
     except (KeyError, TypeError, IndexError):
-        raise TrainingError(f"cannot resume from {unfinished}: it is not the state of a run") from None
+        raise TrainingError(f"cannot resume from {unfinished}: it is not the state of a run of this version") from None
 
 
 @dataclass(frozen=True, kw_only=True)
