@@ -64,7 +64,7 @@ def judge(case: str, figures: Mapping[str, float], floors: Floors, exempt: Colle
 def _verdict(case: str, metric: str, figure: float, floors: Floors, exempt: Collection[str]) -> Verdict:
     row = floors.get(case, {}).get(metric)
     if row is None or metric in exempt:
-        reason = "not judged: it has no limit" if row is None else "not judged: the limit is of another shape"
+        reason = "not judged: it has no limit" if row is None else "not judged: the limit is of another shape or text"
         return Verdict(case=case, metric=metric, figure=figure, passed=None, reason=reason)
     reason = "expected " + " and ".join(
         f"{key.replace('_', ' ')} {row[key]}" for key in ("at_least", "at_most") if key in row

@@ -695,7 +695,7 @@ def test_the_name_means_what_was_fetched_and_the_origin_says_so(here, mirror):
     subject = load_subject(Path("wikitext-2"))
     assert subject.model.config.ntoken == len(subject.dictionary) == 9
     pth = Path("data", "word_language_model_quantize.pth")
-    assert subject.origin == f"{pth}, 9/4/3/1, on 200 tokens of {Path('data', 'wikitext-2')}'s test split"
+    assert subject.origin == f"{pth}, 9/4/3/1, on 400 tokens of {Path('data', 'wikitext-2')}'s test split"
     assert load_subject(Path("data/wikitext-2"), pth, Path("wikitext-2")).origin == subject.origin
 
 
