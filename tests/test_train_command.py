@@ -178,28 +178,22 @@ def test_an_interrupt_is_obeyed_between_two_steps_and_resumed(text, tmp_path):
     assert "nothing to resume" in again.output
 
 
-def test_two_processes_end_where_one_ends_but_for_rounding_also_when_interrupted(text, tmp_path):
+def test_two_processes_end_where_one_ends_but_for_rounding(text, tmp_path):
     """Without dropout, which every process draws for its own columns."""
-    arguments = ["--epochs", "3", "--dropout", "0", "--lr", "0.5"]
+    arguments = ["--epochs", "2", "--dropout", "0", "--lr", "0.5"]
     one, two, log = tmp_path / "one.safetensors", tmp_path / "two.safetensors", tmp_path / "two.jsonl"
     assert train(text, one, *arguments, "--log", tmp_path / "one.jsonl").exit_code == 0
     command = command_line(text, two, *arguments, "--log-file", log)
     command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, **pipes, env=environment) as process:
-        while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 20):
-            time.sleep(0.01)
-        process.terminate()
-        assert "lstmq: interrupted at epoch" in process.stderr.read()
-    result = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=100, env=environment)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("best validation loss") == 1  # one process writes
     losses = [
         [record["loss"] for record in map(json.loads, path.read_text().splitlines()) if record["event"] == "step"]
         for path in (tmp_path / "one.jsonl", log)
     ]
-    assert len(losses[0]) == 300
+    assert len(losses[0]) == 200
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     for key, value in checkpoint.load(one).state_dict().items():
         torch.testing.assert_close(checkpoint.load(two).state_dict()[key], value, rtol=1e-2, atol=1e-4)
