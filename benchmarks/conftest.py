@@ -1,7 +1,10 @@
-"""What the cases share: the options, the workload, and the judgement against ``floors.toml``."""
+"""What the cases share: the options, the workload, the session of workers, and the judgement by :mod:`lstmq.gate`."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 
@@ -10,20 +13,25 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from lstmq import SCHEMES, ModelConfig, gate
+from lstmq import SCHEMES, ModelConfig, gate, plots, report, runs
+from lstmq.cli.common import progress
 from lstmq.comparison import Ratio, clock
+from lstmq.curves import check_plot
+from lstmq.files import whole_file
+from lstmq.floors import Floors, load_floors
+from lstmq.gate import Outcome, Verdict
+from lstmq.intervals import exactly
 from lstmq.machine import describe_machine
 from lstmq.quantization import check_engine
+from lstmq.session import HERE, Environment, Plan, Recording, SessionError, measure
 from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
 
-SLICE = 100  # tokens: long enough to time, short enough that both sides of a pair meet the same machine
+SLICE = 100  # tokens: long enough to time, short enough that all models meet the same machine
 LONG_SLICE = 300  # tokens: for what is of the loop, and not of what happens once before it
 WARM_UP = 2  # pairs that do not count
-CASES = [*SCHEMES, "float32", "evaluate", "train", "corpus"]
+LOOP_PAIRS = 40  # of the cases that time loops in this process
+OTHER_CASES = ["float32", "evaluate", "train", "corpus"]
 TUTORIALS = Path(__file__).with_name("floors.toml")  # limits of the tutorial's shape
-FLOORS = pytest.StashKey[gate.Floors]()
-WORKLOAD = pytest.StashKey[Workload]()
-VERDICTS = pytest.StashKey[list[gate.Verdict]]()
 Read = Callable[[Tensor], object]
 
 
@@ -38,53 +46,260 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bptt", type=int, default=25, help="longest window, in tokens (default: %(default)s)")
     group.addoption("--threads", type=int, default=1, help="threads that torch computes on (default: %(default)s)")
     group.addoption("--engine", help="torch's int8 backend (default: torch's own)")
+    group.addoption(
+        "--scheme", action="append", choices=[*SCHEMES], help="gate this one; may be repeated (default: all)"
+    )
     group.addoption("--floors", type=Path, help="limits for a shape of your own (default: floors.toml, the tutorial's)")
-    group.addoption("--pairs", type=int, default=40, help="slices timed on both sides (default: %(default)s)")
+    group.addoption(
+        "--pairs",
+        type=int,
+        default=Plan.pairs,
+        help="slices that each process reads in every model; with --gate-against, twice as many more quantized only "
+        "(default: %(default)s)",
+    )
+    group.addoption("--workers", type=int, default=Plan.workers, help="fresh processes (default: %(default)s)")
+    group.addoption("--order", type=int, default=0, metavar="SEED", help="seed of the order of slices and models")
+    group.addoption(
+        "--gate-against", metavar="PYTHON", help="another environment's interpreter: is int8 slower here than there?"
+    )
+    group.addoption(
+        "--gate-baseline",
+        choices=["auto", "require"],
+        default="auto",
+        help="if --benchmark-compare finds no run to compare with: judge by floors alone, or refuse",
+    )
+    group.addoption("--gate-plot", type=Path, metavar="FILE", help="draw ratios and intervals, .png or .svg")
+
+
+class Gate:
+    """One session of workers, measured when first asked for, and what became of it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        option = config.getoption
+        for name in ("--threads", "--bptt", "--workers", "--pairs"):
+            if option(name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {option(name)}")
+        torch.set_num_threads(option("--threads"))
+        check_engine(option("--engine"))
+        if option("--gate-plot"):
+            check_plot(option("--gate-plot"))
+        self.floors: Floors = load_floors(option("--floors") or TUTORIALS)
+        if unknown := self.floors.keys() - {*SCHEMES, *OTHER_CASES}:
+            there = ", ".join([*SCHEMES, *OTHER_CASES])
+            raise ValueError(f"{option('--floors')}: no such case: {', '.join(unknown)}; there are {there}")
+        files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
+        self.workload = load_workload(*files, option("--tokens"), at_most=DEFAULT_TOKENS)
+        if (tokens := len(self.workload.speed.source)) <= LONG_SLICE:
+            raise ValueError(f"expected more than {LONG_SLICE} tokens of test text to time slices of, found {tokens}")
+        self.environments = [Environment.here()]
+        if against := option("--gate-against"):
+            if not shutil.which(against):
+                raise ValueError(f"--gate-against: expected an interpreter, found nothing to run at {against}")
+            self.environments.append(Environment.there(against))
+        pairs = option("--pairs")
+        self.plan = Plan(
+            schemes=tuple(dict.fromkeys(option("--scheme") or SCHEMES)),
+            workers=option("--workers"),
+            pairs=pairs,
+            more=2 * pairs if against else 0,  # int8 against int8 is the tight question
+            tokens=SLICE,
+            bptt=option("--bptt"),
+            threads=option("--threads"),
+            engine=option("--engine"),
+            seed=option("--order"),
+        )
+        self.facts = describe_machine(option("--engine")) | {"bptt": option("--bptt")}
+        self.described = runs.describe_workload(self.workload)
+        self.exempt = self._exempt(own=option("--floors") is not None, text=option("--corpus") is not None)
+        self.baseline: runs.Run | None = None
+        self.without_baseline = ""
+        self.recording: Recording | None = None
+        self.cases: list[str] = []
+        self.verdicts: list[Verdict] = []  # of the cases that are no scheme's
+        self.failed_otherwise = False
+
+    def _exempt(self, own: bool, text: bool) -> set[str]:
+        """Return the metrics that the floors are not for: unless they are one's own, they are the tutorial's."""
+        another_shape = replace(self.workload.speed.model.config, dropout=0) != replace(ModelConfig(), dropout=0)
+        exempt = {"bytes_per_token"} if text and not own else set()
+        return exempt | ({"speedup", "size_ratio", "overhead"} if another_shape and not own else set())
+
+    @property
+    def run(self) -> runs.Run:
+        """Measure, if that is not done yet."""
+        if self.recording is None:
+            total = self.plan.workers * (self.plan.pairs + self.plan.more)
+            with progress("timing", total) as advance:
+                self.recording = measure(self.workload, self.plan, self.environments, lambda where: advance(1, where))
+        return runs.Run(
+            recording=self.recording,
+            workload=self.described,
+            floors=self.floors,
+            exempt=sorted(self.exempt),
+            cases=list(self.cases),
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def all_verdicts(self) -> list[Verdict]:
+        """Judge what was measured; if nothing was, no scheme was."""
+        if self.recording is None:
+            missing = [gate.not_measured(scheme, "all", "no benchmark of it ran") for scheme in self.plan.schemes]
+            return missing + self.verdicts
+        return gate.judge(self.run, self.baseline) + self.verdicts
+
+
+class NotPassed(pytest.fail.Exception):
+    """A verdict that is not a pass, as opposed to any other failure."""
+
+
+TOLD = [0.0]  # seconds that workers have told pytest-benchmark, one sum after the other
+GATE = pytest.StashKey[Gate]()
+BASELINES = pytest.StashKey[list[dict[str, object]]]()
+
+
+def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, object]) -> None:
+    """Hear which runs ``--benchmark-compare`` found, in whatever storage."""
+    config.stash.setdefault(BASELINES, []).append(compared_benchmark)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let pytest-benchmark's clock be what workers tell, in the cases that are of their times."""
+    for item in items:
+        if "timed" in item.fixturenames:
+            clock_told = pytest.mark.benchmark(group=f"evaluate {SLICE} tokens", timer=lambda: TOLD[-1])
+            item.add_marker(clock_told, append=False)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Load the workload before any case, so that a wrong option is one line and pytest's usage error."""
+    """Load all that options name before any case, so that a wrong one is one line and pytest's usage error."""
     config = session.config
-    config.stash[VERDICTS] = []
-    option = config.getoption
-    for name in ("--threads", "--pairs", "--bptt"):
-        if option(name) < 1:
-            raise pytest.UsageError(f"{name} must be at least 1, found {option(name)}")
-    torch.set_num_threads(option("--threads"))
-    files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
     try:
-        check_engine(option("--engine"))
-        config.stash[FLOORS] = gate.load_floors(option("--floors") or TUTORIALS)
-        if unknown := config.stash[FLOORS].keys() - CASES:
-            raise ValueError(f"{option('--floors')}: no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
-        config.stash[WORKLOAD] = load_workload(*files, option("--tokens"), at_most=DEFAULT_TOKENS)
-        if (tokens := len(config.stash[WORKLOAD].speed.source)) <= LONG_SLICE:
-            raise ValueError(f"expected more than {LONG_SLICE} tokens of test text to time slices of, found {tokens}")
+        config.stash[GATE] = Gate(config)
+        config.stash[GATE].baseline = _find_baseline(config)
     except (ValueError, OSError) as error:
         raise pytest.UsageError(str(error)) from None
 
 
+def _find_baseline(config: pytest.Config) -> runs.Run | None:
+    """Return the newest run that ``--benchmark-compare`` found, if it is one to compare with.
+
+    pytest-benchmark passes over files that it cannot read; what was asked for is to be there, and whole.
+    """
+    gate, compare = config.stash[GATE], config.getoption("benchmark_compare")
+    required = config.getoption("--gate-baseline") == "require"
+    if not compare:
+        if required:
+            raise ValueError("--gate-baseline=require needs --benchmark-compare")
+        return None
+    storage = config._benchmarksession.storage
+    if hasattr(storage, "query"):  # files, and not a server
+        found = storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare)
+        for path in found[-1:]:
+            runs.read(path)
+    why = "no saved run was found"
+    if documents := config.stash.get(BASELINES, []):
+        baseline = runs.from_json(documents[-1], "the baseline")
+        now = runs.conditions(gate.facts, gate.described, asdict(gate.plan))
+        differences = runs.differences(now, baseline.conditions)
+        if not differences:
+            return baseline
+        why = f"the baseline of {baseline.date} is of other conditions: {'; '.join(differences)}"
+    if required:
+        raise ValueError(f"--gate-baseline=require: {why}")
+    gate.without_baseline = f"{why}: judged by floors alone"
+    return None
+
+
 @pytest.fixture(scope="session")
 def workload(pytestconfig: pytest.Config) -> Workload:
-    return pytestconfig.stash[WORKLOAD]
+    return pytestconfig.stash[GATE].workload
 
 
 @pytest.fixture(scope="session")
 def facts(pytestconfig: pytest.Config) -> dict[str, object]:
     """What every case notes in its ``extra_info``: the machine, torch, the engine, the threads, the window."""
-    return describe_machine(pytestconfig.getoption("--engine")) | {"bptt": pytestconfig.getoption("--bptt")}
+    return pytestconfig.stash[GATE].facts
 
 
 @pytest.fixture
-def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, workload: Workload):
-    """Give ``measure_speedup(reference, target)``: the reference's seconds over the target's, slice by slice.
+def timed(benchmark: BenchmarkFixture, pytestconfig: pytest.Config) -> Callable[[str], runs.Run]:
+    """Give ``timed("int8")``: the session's run, whose seconds of that model are then the benchmark's.
 
-    pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
-    A slice has ``tokens``; there are ``times`` as many pairs as ``--pairs`` says.
+    The workers have timed them, in turn with all other models'; here pytest-benchmark is only told.
     """
 
-    def measure_speedup(reference: Read, target: Read, tokens: int = SLICE, times: int = 1) -> Ratio:
-        now, pairs, seconds = clock(), times * pytestconfig.getoption("--pairs"), []
+    def timed(model: str) -> runs.Run:
+        if benchmark.disabled:
+            pytest.fail("not measured: benchmarks are disabled", pytrace=False)
+        try:
+            with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+                run = pytestconfig.stash[GATE].run
+        except SessionError as error:
+            pytest.exit(str(error), returncode=Outcome.NOT_MEASURED.exit_code)
+        told = [t for worker in run.recording.seconds[HERE].get(model, []) for t in worker if t is not None]
+        if not told:
+            pytest.fail(f"not measured: {run.recording.environments[HERE]['absent'][model]}", pytrace=False)
+        seconds = iter(told)
+        benchmark.pedantic(lambda: TOLD.append(TOLD[-1] + next(seconds)), rounds=len(told))
+        benchmark.extra_info["tokens"] = SLICE
+        return run
+
+    return timed
+
+
+@pytest.fixture
+def judge_session(pytestconfig: pytest.Config) -> Callable[[], Verdict]:
+    """Give ``judge_session()``: the verdict on this machine, which fails a case if nothing can be judged here."""
+
+    def judge_session() -> Verdict:
+        verdict = gate.judge_session(pytestconfig.stash[GATE].run)
+        _fail_unless_passed([verdict])
+        return verdict
+
+    return judge_session
+
+
+@pytest.fixture
+def judge_scheme(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Give ``judge_scheme("int8")``: it fails a case for every verdict but a pass."""
+
+    def judge_scheme(scheme: str) -> None:
+        this = pytestconfig.stash[GATE]
+        this.cases.append(scheme)
+        _fail_unless_passed(gate.judge_scheme(this.run, scheme, this.baseline))
+
+    return judge_scheme
+
+
+@pytest.fixture
+def judge(pytestconfig: pytest.Config) -> Callable[..., None]:
+    """Give ``judge("train", overhead=1.01)``: it fails a case with every figure past its row of the floors."""
+
+    def judge(case: str, **figures: float) -> None:
+        this = pytestconfig.stash[GATE]
+        exempt = this.exempt if case != "train" else ()  # which trains the sample's small model, always
+        exact = {metric: exactly(figure) for metric, figure in figures.items()}
+        verdicts = gate.judge_floors(case, exact, this.floors, this.facts["isa"], exempt)
+        this.verdicts += verdicts
+        _fail_unless_passed(verdicts)
+
+    return judge
+
+
+def _fail_unless_passed(verdicts: list[Verdict]) -> None:
+    if bad := [str(each) for each in verdicts if each.outcome not in (Outcome.PASS, Outcome.UNJUDGED)]:
+        raise NotPassed("; ".join(bad), pytrace=False)
+
+
+@pytest.fixture
+def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[..., Ratio]:
+    """Give ``measure_ratio(reference, target)``: the reference's seconds over the target's, slice by slice.
+
+    pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
+    """
+
+    def measure_ratio(reference: Read, target: Read, tokens: int = SLICE, pairs: int = LOOP_PAIRS) -> Ratio:
+        now, seconds = clock(), []
         source = workload.speed.source
         starts = cycle(range(0, len(source) - tokens, tokens))  # consecutive, and again from the first
 
@@ -102,36 +317,62 @@ def measure_speedup(benchmark: BenchmarkFixture, pytestconfig: pytest.Config, wo
         benchmark.extra_info["tokens"] = tokens
         return Ratio.of_pairs(seconds[WARM_UP:], benchmark.stats.stats.data)
 
-    return measure_speedup
+    return measure_ratio
 
 
-@pytest.fixture(scope="session")
-def judge(pytestconfig: pytest.Config, workload: Workload) -> Callable[..., None]:
-    """Give ``judge("int8", speedup=2.1, ...)``: it fails a case with every figure past its row of the floors.
-
-    Unless the floors are one's own, they are the tutorial's shape's and the sample's, and judge nothing else.
-    """
-    own = pytestconfig.getoption("--floors") is not None
-    another_shape = replace(workload.speed.model.config, dropout=0) != replace(ModelConfig(), dropout=0)
-    another_text = pytestconfig.getoption("--corpus") is not None
-
-    def judge(case: str, **figures: float) -> None:
-        exempt = {"bytes_per_token"} if another_text and not own else set()
-        if another_shape and not own and case != "train":  # which trains the sample's small model, always
-            exempt |= {"speedup", "size_ratio", "overhead"}
-        verdicts = gate.judge(case, figures, pytestconfig.stash[FLOORS], exempt)
-        pytestconfig.stash[VERDICTS].extend(verdicts)
-        if regressions := [str(verdict) for verdict in verdicts if verdict.passed is False]:
-            pytest.fail("regression: " + "; ".join(regressions), pytrace=False)
-
-    return judge
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, object]) -> None:
+    """Put the raw times and the verdicts into what pytest-benchmark saves."""
+    this = config.stash[GATE]
+    if this.recording:
+        output_json[runs.KEY] = runs.as_json(this.run, [asdict(verdict) for verdict in this.all_verdicts()])
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Note a failure that is no verdict; that of a scheme's case is one: it was not measured."""
+    if call.excinfo and not call.excinfo.errisinstance((NotPassed, pytest.skip.Exception)):
+        item.config.stash[GATE].failed_otherwise |= "timed" not in item.fixturenames
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    """Set the exit code before pytest-benchmark saves the run; one that was cut short is not saved."""
+    config = session.config
+    this = config.stash.get(GATE, None)
+    if this and not config.option.collectonly and not hasattr(config, "workerinput"):
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            outcome = gate.worst(this.all_verdicts())
+            session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code
+        else:
+            config._benchmarksession.benchmarks.clear()
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-benchmark's tables
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if verdicts := config.stash[VERDICTS]:
-        terminalreporter.section(f"against {config.getoption('--floors') or 'benchmarks/floors.toml'}")
-        workload = config.stash[WORKLOAD]
-        terminalreporter.line(f"speed and size: {workload.speed.origin}")
-        terminalreporter.line(f"loss: {workload.loss.origin}")
-        for verdict in verdicts:
-            terminalreporter.line(str(verdict))
+    this = config.stash.get(GATE, None)
+    if not this or config.option.collectonly or config._benchmarksession.xdist_worker:
+        return
+    verdicts = this.all_verdicts()
+    terminalreporter.section(f"the gate, against {config.getoption('--floors') or 'benchmarks/floors.toml'}")
+    notes = [f"speed and size: {this.described['speed']}", f"loss: {this.described['loss']}"]
+    if this.recording:
+        notes += report.environments(this.recording)
+    notes += [this.without_baseline] if this.without_baseline else []
+    notes += [f"baseline: the run of {this.baseline.date}"] if this.baseline else []
+    for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
+        terminalreporter.line(line)
+    command = " ".join(["pytest", *map(str, config.invocation_params.args)])
+    if rows := gate.replacements(verdicts, this.floors, this.facts, datetime.now(UTC).date().isoformat(), command):
+        proposal = config.rootpath / ".benchmarks" / "floors.toml"
+        proposal.parent.mkdir(exist_ok=True)
+        with whole_file(proposal) as path:
+            path.write_text(rows, encoding="utf-8")
+        terminalreporter.line(f"\nIf it is to stay so, these rows (also in {proposal}) replace the floors':\n\n{rows}")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write("\n".join(report.verdict_markdown(verdicts, notes)) + "\n")
+    if config.getoption("--gate-plot") and this.recording:
+        plots.plot_run(this.run, verdicts, config.getoption("--gate-plot"))
+        terminalreporter.line(f"drawn: {config.getoption('--gate-plot')}")

@@ -20,9 +20,9 @@ def bare_loop(model, source, bptt):
 
 
 @pytest.mark.benchmark(group="overhead of evaluate", timer=clock())
-def test_evaluate(benchmark, measure_speedup, workload, facts, judge):
+def test_evaluate(benchmark, measure_ratio, workload, facts, judge):
     model, bptt = workload.speed.model, facts["bptt"]
-    ratio = measure_speedup(
+    ratio = measure_ratio(
         lambda source: evaluate(model, source, bptt),
         lambda source: bare_loop(model, source, bptt),
         tokens=300,  # it is of the loop, not of what evaluate does once

@@ -1,76 +1,285 @@
-"""Figures against floors: :func:`load_floors`, :func:`judge`. It knows nothing of pytest."""
+"""Verdicts on what a session measured: against floors, another environment, a saved run. It knows nothing of pytest."""
 
 import math
-import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
-Floors = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Rows by case and metric. A row has ``at_least``, ``at_most`` or both, and says where ``measured`` is from."""
+from lstmq.floors import Floors, limits, replacement, rows_of
+from lstmq.intervals import Interval, exactly, median_interval, over_workers
+from lstmq.quantization import FLOAT32
+from lstmq.runs import Run
+from lstmq.session import HERE, THERE
+from lstmq.worker import COPY
+
+# benchmarks/study/ has the sessions that these were set by and the ones that they were tried on.
+SLOWER_THAN_THERE = 0.025  # the share by which a scheme may be slower than in the other environment
+SPEEDUP_LOST = 0.25  # the share of a saved run's speedup that another hour, and a busy machine, may take
+WORSE_LOSS = 0.001  # nats per token; torch 2.14 rounds dynamic quantization anew, which moved int8's loss by 0.00008
+WORSE_KL = 1.25  # times what it was
+COPY_OFF = 0.02  # float32's copy lies in other memory, which makes it this much slower or faster and no more
+COPY_SPREAD = 0.2  # from end to end of the interval: no longer a place to measure
+
+
+class Outcome(StrEnum):
+    """What becomes of a figure, the worst first, as it decides over the session."""
+
+    FAIL = "FAIL"
+    NOT_MEASURED = "NOT MEASURED"
+    INVALID = "INVALID"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    PASS = "PASS"  # noqa: S105 - no password
+    UNJUDGED = "----"
+
+    @property
+    def exit_code(self) -> int:
+        """Pytest's own end at 6, so the gate's begin at 10."""
+        return {"FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11, "NOT MEASURED": 12}.get(self.value, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one figure: ``passed`` is ``None`` if there is no limit to judge it by."""
+    """What became of one figure.
 
+    Attributes:
+        question: ``floor``, ``against`` the other environment, ``baseline``, or ``session`` for the machine itself.
+        case: ``int8``, say.
+        metric: ``speedup``, say.
+        outcome: of it.
+        figure: as measured; what is not noisy has equal ends.
+        limit: what was expected, or why nothing is.
+        details: both arms, now and then; what was measured before; advice.
+    """
+
+    question: str
     case: str
     metric: str
-    figure: float
-    passed: bool | None
-    reason: str
+    outcome: Outcome
+    figure: Interval
+    limit: str
+    details: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The figure, with its interval if it is noisy."""
+        ends = "" if self.figure.lower == self.figure.upper else f" [{self.figure.lower:.4g}, {self.figure.upper:.4g}]"
+        return "" if math.isnan(self.figure.median) else f"{self.figure.median:.4g}{ends}"
 
     def __str__(self) -> str:
-        mark = {True: "pass", False: "FAIL", None: "----"}[self.passed]
-        return f"{mark}  {self.case} {self.metric} {self.figure:.4g}: {self.reason}"
+        details = f" ({self.details})" if self.details else ""
+        return f"{self.outcome}  {self.case} {self.metric} {self.shown}: {self.limit}{details}"
 
 
-def load_floors(path: Path) -> Floors:
-    """Read a TOML file of ``[case]`` tables with a row for every metric: ``speedup = { at_least = 1.4 }``.
-
-    Raises:
-        ValueError: if it is not that.
-        OSError: if it cannot be read.
-    """
-    try:
-        floors = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise ValueError(f"{path}: {error}") from None
-    for case, rows in floors.items():
-        for metric, row in rows.items() if isinstance(rows, dict) else [("", None)]:
-            limits = [row[key] for key in ("at_least", "at_most") if key in row] if isinstance(row, dict) else []
-            if not limits or not all(isinstance(limit, int | float) for limit in limits):
-                raise ValueError(f"{path}: expected at_least or at_most, numbers, for {case} {metric}, found {row}")
-    return floors
+def worst(verdicts: Iterable[Verdict]) -> Outcome:
+    """Return the outcome that the session has."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return next((outcome for outcome in Outcome if outcome in outcomes), Outcome.NOT_MEASURED)
 
 
-def judge(case: str, figures: Mapping[str, float], floors: Floors, exempt: Collection[str] = ()) -> list[Verdict]:
-    """Hold each figure of a case against its row; a row whose figure is not there fails, as not measured.
+def decide(figure: Interval, at_least: float = -math.inf, at_most: float = math.inf) -> Outcome:
+    """Pass what clears the limits at its worse end, fail what does not even at its better; NaN fails."""
+    if figure.lower >= at_least and figure.upper <= at_most:
+        return Outcome.PASS
+    if figure.upper >= at_least and figure.lower <= at_most:
+        return Outcome.INCONCLUSIVE
+    return Outcome.FAIL
+
+
+def judge(run: Run, baseline: Run | None = None) -> list[Verdict]:
+    """Judge all that a run gates, and fail closed: a scheme whose benchmark did not end is not measured."""
+    verdicts = [judge_session(run)]
+    for scheme in run.recording.plan["schemes"]:
+        if scheme in run.cases:
+            verdicts += judge_scheme(run, scheme, baseline)
+        else:
+            verdicts.append(not_measured(scheme, "all", "its benchmark was deselected, skipped, renamed, or failed"))
+    return verdicts
+
+
+def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Verdict]:
+    """Ask all the questions of one scheme. Of an invalid session only what is not noisy is judged."""
+    here = run.recording.environments[HERE]
+    if scheme in here["absent"]:
+        return [not_measured(scheme, "all", here["absent"][scheme])]
+    verdicts = judge_floors(scheme, run.figures(scheme), run.floors, run.machine["isa"], run.exempt)
+    if THERE in run.recording.environments:
+        verdicts += judge_against(run, scheme)
+    if baseline:
+        verdicts += judge_baseline(run, baseline, scheme)
+    if judge_session(run).outcome is Outcome.INVALID:
+        verdicts = [_invalid(verdict) for verdict in verdicts]
+    return verdicts
+
+
+def _invalid(verdict: Verdict) -> Verdict:
+    noisy = verdict.figure.lower < verdict.figure.upper and verdict.outcome is not Outcome.UNJUDGED
+    return replace(verdict, outcome=Outcome.INVALID, details="too noisy to judge here") if noisy else verdict
+
+
+def judge_session(run: Run) -> Verdict:
+    """See whether float32 and a copy of itself are equally fast here, as they are."""
+    figure = over_workers(run.ratios((HERE, FLOAT32), (HERE, COPY)))
+    off = not (figure.lower <= 1 + COPY_OFF and figure.upper >= 1 - COPY_OFF)
+    noisy = off or not figure.width <= COPY_SPREAD
+    return Verdict(
+        question="session",
+        case=FLOAT32,
+        metric="over its own copy",
+        outcome=Outcome.INVALID if noisy else Outcome.PASS,
+        figure=figure,
+        limit=f"1 within {COPY_OFF:.0%}, no wider than {COPY_SPREAD:.0%}",
+        details="too noisy to judge here: run again, elsewhere, or with more --pairs" if noisy else "",
+    )
+
+
+def judge_floors(
+    case: str, figures: Mapping[str, Interval], floors: Floors, isa: str, exempt: Collection[str] = ()
+) -> list[Verdict]:
+    """Hold each figure of a case against its row; a row whose figure is not there is not measured.
 
     Args:
         case: ``int8``, say.
         figures: by metric.
-        floors: from :func:`load_floors`.
+        floors: from :func:`lstmq.floors.load_floors`.
+        isa: the processor's, as :mod:`lstmq.machine` tells it.
         exempt: metrics that these floors are not for.
     """
-    verdicts = [_verdict(case, metric, figure, floors, exempt) for metric, figure in figures.items()]
-    for metric in floors.get(case, {}).keys() - figures.keys():
-        reason = f"expected one of {', '.join(figures)}: not measured"
-        verdicts.append(Verdict(case=case, metric=metric, figure=math.nan, passed=False, reason=reason))
+    rows = rows_of(floors, case, isa)
+    verdicts = []
+    for metric, figure in figures.items():
+        row, details = rows.get(metric), ""
+        if row is None or metric in exempt:
+            outcome = Outcome.UNJUDGED
+            limit = "no limit" if row is None else "its limit is of another shape or text"
+        else:
+            outcome = decide(figure, row.get("at_least", -math.inf), row.get("at_most", math.inf))
+            limit = limits(row)
+            if outcome is not Outcome.PASS and "measured" in row:
+                details = f"it was {row['measured']} on {row.get('date', 'a day')}, {row.get('machine', 'a machine')}"
+        if outcome is Outcome.INCONCLUSIVE:
+            details += "; more --workers would decide it"
+        verdicts.append(
+            Verdict(
+                question="floor",
+                case=case,
+                metric=metric,
+                outcome=outcome,
+                figure=figure,
+                limit=limit,
+                details=details,
+            )
+        )
+    for metric in rows.keys() - figures.keys():
+        verdicts.append(not_measured(case, metric, f"a row for none of {', '.join(figures)}"))
     return verdicts
 
 
-def _verdict(case: str, metric: str, figure: float, floors: Floors, exempt: Collection[str]) -> Verdict:
-    row = floors.get(case, {}).get(metric)
-    if row is None or metric in exempt:
-        reason = "not judged: it has no limit" if row is None else "not judged: the limit is of another shape or text"
-        return Verdict(case=case, metric=metric, figure=figure, passed=None, reason=reason)
-    reason = "expected " + " and ".join(
-        f"{key.replace('_', ' ')} {row[key]}" for key in ("at_least", "at_most") if key in row
+def not_measured(case: str, metric: str, limit: str, question: str = "floor") -> Verdict:
+    """Return the verdict on a figure that is not there."""
+    return Verdict(
+        question=question,
+        case=case,
+        metric=metric,
+        outcome=Outcome.NOT_MEASURED,
+        figure=exactly(math.nan),
+        limit=limit,
     )
-    # NaN compares as false, and so fails.
-    passed = row.get("at_least", figure) <= figure <= row.get("at_most", figure)
-    if not passed and "measured" in row:
-        reason += f"; it was {row['measured']} on {row.get('date', 'a day')}, {row.get('machine', 'a machine')}"
-    return Verdict(case=case, metric=metric, figure=figure, passed=passed, reason=reason)
+
+
+def judge_against(run: Run, scheme: str) -> list[Verdict]:
+    """Hold a scheme against itself in the other environment, slice by slice of the same session."""
+    absent = run.recording.environments[THERE]["absent"]
+    if scheme in absent:
+        return [not_measured(scheme, "slower", f"not there: {absent[scheme]}", "against")]
+    slower = over_workers(run.ratios((HERE, scheme), (THERE, scheme)))
+    outcome = decide(slower, at_most=1 + SLOWER_THAN_THERE)
+    details = _arms(scheme, _times(run, HERE, scheme), _times(run, THERE, scheme), "there")
+    if outcome is Outcome.INCONCLUSIVE:
+        details += "; more --workers would decide it"
+    speed = Verdict(
+        question="against",
+        case=scheme,
+        metric="slower",
+        outcome=outcome,
+        figure=slower,
+        limit=f"at most {1 + SLOWER_THAN_THERE}",
+        details=details,
+    )
+    return [speed, *_judge_rightness("against", scheme, (run, HERE), (run, THERE))]
+
+
+def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
+    """Hold a scheme's speedup against a saved run's; what another hour and other work may change is allowed."""
+    if scheme not in baseline.recording.seconds[HERE]:
+        return [not_measured(scheme, "kept speedup", "the baseline has no such scheme", "baseline")]
+    now, then = run.speedup(scheme), baseline.speedup(scheme)
+    kept = Interval(median=now.median / then.median, lower=now.lower / then.upper, upper=now.upper / then.lower)
+    speed = Verdict(
+        question="baseline",
+        case=scheme,
+        metric="kept speedup",
+        outcome=decide(kept, at_least=1 - SPEEDUP_LOST),
+        figure=kept,
+        limit=f"at least {1 - SPEEDUP_LOST} of {then.median:.3g}",
+        details=_arms(scheme, _times(run, HERE, scheme), _times(baseline, HERE, scheme), "then"),
+    )
+    return [speed, *_judge_rightness("baseline", scheme, (run, HERE), (baseline, HERE))]
+
+
+def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tuple[Run, str]) -> list[Verdict]:
+    """Compare what is not noisy: bytes exactly, the losses of the same windows, the divergence from float32."""
+    sizes = [run.size(environment, scheme) for run, environment in (now, then)]
+    fidelity = [run.fidelity(environment, scheme) for run, environment in (now, then)]
+    moved = [a - b for a, b in zip(fidelity[0].losses, fidelity[1].losses, strict=True)]
+    window = median_interval(moved)
+    loss, kl = fidelity[0].loss - fidelity[1].loss, WORSE_KL * fidelity[1].kl + 1e-6
+    return [
+        Verdict(
+            question=question,
+            case=scheme,
+            metric=metric,
+            outcome=decide(exactly(figure), at_most=at_most),
+            figure=exactly(figure),
+            limit=f"at most {at_most:.8g}",
+            details=details,
+        )
+        for metric, figure, at_most, details in (
+            ("bytes", sizes[0], sizes[1], ""),
+            ("loss moved", loss, WORSE_LOSS, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
+            ("kl", fidelity[0].kl, kl, ""),
+        )
+    ]
+
+
+def _times(run: Run, environment: str, scheme: str) -> tuple[float, float]:
+    return run.us_per_token(environment, FLOAT32), run.us_per_token(environment, scheme)
+
+
+def _arms(scheme: str, now: tuple[float, float], then: tuple[float, float], other: str) -> str:
+    """Say both arms in us/token, now and then, and which of them moved."""
+    float32, quantized = (a / b for a, b in zip(now, then, strict=True))
+    moved = [
+        f"{name} got {'slower' if change > 1 else 'faster'}"
+        for name, change in ((scheme, quantized), (FLOAT32, float32))
+        if abs(change - 1) > SLOWER_THAN_THERE
+    ]
+    return (
+        f"{scheme} {now[1]:.1f} us/token, {other} {then[1]:.1f}; {FLOAT32} {now[0]:.1f}, {other} {then[0]:.1f}: "
+        f"{' and '.join(moved) or 'neither moved'}"
+    )
+
+
+def replacements(
+    verdicts: Iterable[Verdict], floors: Floors, machine: Mapping[str, Any], date: str, command: str
+) -> str:
+    """Return the tables of TOML whose rows would replace those that a figure is past; empty if none is."""
+    tables: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        row = rows_of(floors, verdict.case, machine["isa"]).get(verdict.metric)
+        if verdict.question == "floor" and verdict.outcome is Outcome.FAIL and row:
+            of_isa = verdict.metric in floors[verdict.case].get(machine["isa"], {})
+            table = f"{verdict.case}.{machine['isa']}" if of_isa else verdict.case
+            line = replacement(verdict.metric, row, verdict.figure.median, machine, date, command)
+            tables.setdefault(table, []).append(line)
+    return "".join("\n".join([f"[{name}]", *rows]) + "\n" for name, rows in tables.items())

@@ -52,11 +52,13 @@ class LSTMModel(nn.Module):
         self.config = config
         between_layers = config.dropout if config.nlayers > 1 else 0.0  # nn.LSTM warns of dropout with one layer
         self.drop = nn.Dropout(config.dropout)
-        with torch.device("meta"):  # init_weights draws every weight, so the modules' own draws are skipped
-            self.encoder = nn.Embedding(config.ntoken, config.ninp)
+        # init_weights draws every weight, so the modules' own draws are to leave no trace. (Made on the meta device
+        # they would draw nothing, but its first use imports a second's worth of torch.)
+        with torch.random.fork_rng(devices=[]):
+            table = torch.empty(config.ntoken, config.ninp)
+            self.encoder = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call] # torch's
             self.rnn = nn.LSTM(config.ninp, config.nhid, config.nlayers, dropout=between_layers)
             self.decoder = nn.Linear(config.nhid, config.ntoken)
-        self.to_empty(device="cpu")
         # The dtype and device of the hidden state. A quantized model may have no parameter left to ask for them.
         self.register_buffer("_state", torch.empty(0), persistent=False)
         self.init_weights(generator)

@@ -1,12 +1,16 @@
-"""Rows of a comparison, as a table for the terminal and as JSON."""
+"""Rows of a comparison, as a table for the terminal and as JSON; verdicts of the gate, as lines and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from io import StringIO
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from lstmq.comparison import Row
+from lstmq.gate import Outcome, Verdict, worst
+from lstmq.session import Recording
 
 HEADERS = ("size MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
 
@@ -44,3 +48,58 @@ def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rows after ``facts`` about the run, in what ``json`` can write; sizes in bytes, losses in nats."""
     computed = ("perplexity", "tokens_per_second")
     return {**facts, "rows": [asdict(row) | {name: getattr(row, name) for name in computed} for row in rows]}
+
+
+def environments(recording: Recording) -> list[str]:
+    """Return a line on what each environment is, and one on how it was measured."""
+    lines = []
+    for name, told in recording.environments.items():
+        machine = told["machine"]
+        where = f"{machine['cpu']} ({machine['isa']}), torch {machine['torch']}, engine {machine['engine']}"
+        lines.append(f"{name}: {where}, Python {machine['python']}, lstmq {told['lstmq']}")
+    plan = recording.plan
+    more = f" and {plan['more']} more, quantized," if plan["more"] else ""
+    clock = "CPU time of one thread" if plan["clock"] == "cpu" else f"wall time on {plan['threads']} threads"
+    lines.append(
+        f"{plan['workers']} fresh processes of each, {plan['pairs']} slices{more} in each process, "
+        f"{clock}; in brackets, intervals of 99 % over processes"
+    )
+    return lines
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return the verdicts as a table in lines of text; what is not a pass is explained below it."""
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for header in ("verdict", "question", "of", "metric", "figure", "limit"):
+        table.add_column(header, no_wrap=True)
+    for verdict in verdicts:
+        table.add_row(verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.shown, verdict.limit)
+    console = Console(file=StringIO(), width=200)
+    console.print(table)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
+    notes = [f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details]
+    return [*lines, *([""] if notes else []), *notes]
+
+
+def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
+    """Return the verdicts as a Markdown table under a heading, with what they are of below it."""
+    lines = [f"### lstmq: {worst(verdicts)}", "", "| verdict | question | of | metric | figure | limit | |"]
+    lines.append("|---|---|---|---|---:|---|---|")
+    for each in verdicts:
+        mark = each.outcome if each.outcome in (Outcome.PASS, Outcome.UNJUDGED) else f"**{each.outcome}**"
+        cells = (mark, each.question, each.case, each.metric, each.shown, each.limit, each.details)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return [*lines, "", *(f"- {note}" for note in notes)]
+
+
+def conclusion(verdicts: Sequence[Verdict]) -> str:
+    """Return the session's outcome, what it means and its exit code, in a line."""
+    outcome = worst(verdicts)
+    meaning = {
+        Outcome.PASS: "every figure clears its limit",
+        Outcome.FAIL: "a regression",
+        Outcome.INCONCLUSIVE: "no regression, and no pass: a limit lies inside an interval; measure more",
+        Outcome.INVALID: "this machine is too noisy to judge now",
+        Outcome.NOT_MEASURED: "something that is gated was not measured",
+    }[outcome]
+    return f"{outcome}: {meaning} (exit code {outcome.exit_code})"

@@ -1,0 +1,66 @@
+"""``lstmq gate``: judge saved runs again, with the same code and exit codes as ``pytest benchmarks``."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from lstmq import gate, report, runs
+from lstmq.cli.common import FILE
+from lstmq.curves import check_plot
+from lstmq.files import whole_file
+from lstmq.floors import load_floors
+from lstmq.plots import plot_run
+
+
+@click.command("gate")
+@click.argument("run", type=FILE)
+@click.argument("baseline", type=FILE, required=False)
+@click.option("--floors", type=FILE, help="Limits to judge by. [those of the run]")
+@click.option(
+    "--gate-baseline",
+    type=click.Choice(["auto", "require"]),
+    default="auto",
+    help="What if the runs cannot be compared: judge by floors alone, or refuse.",
+)
+@click.option("--markdown", type=FILE, help="Write the verdicts to this file, too.")
+@click.option("--gate-plot", "plot", type=FILE, help="Draw ratios and intervals: .png or .svg.")
+def gate_command(
+    *,
+    run: Path,
+    baseline: Path | None,
+    floors: Path | None,
+    gate_baseline: str,
+    markdown: Path | None,
+    plot: Path | None,
+) -> int:
+    """Judge a saved RUN, and whether int8 kept its speedup since BASELINE.
+
+    Both are JSON files of `pytest benchmarks --benchmark-autosave` or `--benchmark-json`. The exit code is 0 for a
+    pass, 1 for a regression, 10 if it is inconclusive, 11 if the machine was too noisy, 12 if something was not
+    measured.
+    """
+    if plot:
+        check_plot(plot)
+    now = runs.read(run)
+    then = runs.read(baseline) if baseline else None
+    if floors:
+        now = replace(now, floors=load_floors(floors), exempt=())
+    notes = [f"{run}: the run of {now.date}", *report.environments(now.recording)]
+    if then:
+        notes.append(f"{baseline}: the run of {then.date}")
+        if differences := runs.differences(now.conditions, then.conditions):
+            why = f"of other conditions: {'; '.join(differences)}"
+            if gate_baseline == "require":
+                raise ValueError(f"{baseline} cannot be compared with: {why}")
+            notes.append(f"{baseline} is {why}: judged by floors alone")
+            then = None
+    verdicts = gate.judge(now, then)
+    for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
+        click.echo(line)
+    if markdown:
+        with whole_file(markdown) as path:
+            path.write_text("\n".join(report.verdict_markdown(verdicts, notes)) + "\n", encoding="utf-8")
+    if plot:
+        plot_run(now, verdicts, plot)
+    return gate.worst(verdicts).exit_code

@@ -1,0 +1,316 @@
+"""A session of paired timing: fresh processes are asked for the same slices in turn. :func:`measure` runs one."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import lstmq
+from lstmq import checkpoint
+from lstmq.quantization import FLOAT32
+from lstmq.worker import COPY, PROTOCOL
+from lstmq.workload import Subject, Workload
+
+HERE, THERE = "here", "there"
+WARM_UP = 1  # slices of each model that do not count
+PATIENCE = 120.0  # seconds of silence after which a worker hangs
+
+
+class SessionError(ValueError):
+    """A session that cannot go on: a worker that died, hangs, refuses, or is not one of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A Python with lstmq in it, and what starts a worker there."""
+
+    name: str
+    command: tuple[str, ...]
+    variables: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> "Environment":
+        """Return this interpreter with the very lstmq that is running."""
+        place = str(Path(lstmq.__file__).parents[1])
+        variables = os.environ | {"PYTHONPATH": os.pathsep.join([place, os.environ.get("PYTHONPATH", "")])}
+        return cls(name=HERE, command=_command(sys.executable), variables=variables)
+
+    @classmethod
+    def there(cls, python: str | Path) -> "Environment":
+        """Return another interpreter with what is installed for it, and nothing of this one."""
+        variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        return cls(name=THERE, command=_command(str(python)), variables=variables)
+
+
+def _command(python: str) -> tuple[str, ...]:
+    return (python, "-P", "-m", "lstmq.worker")  # -P: the current folder may be a checkout of another commit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a session does; all of it is fixed before the first slice.
+
+    Attributes:
+        schemes: keys of :data:`lstmq.SCHEMES`.
+        workers: fresh processes of each environment, one after the other.
+        pairs: slices that each of them reads with every model.
+        more: further slices that they read quantized only. Against another environment, int8 over there is the
+            question, and float32 most of the time.
+        tokens: length of a slice.
+        bptt: longest window, in tokens.
+        threads: that torch computes on; with one, its CPU time is the clock and it stays on one processor.
+        engine: of the int8 schemes, as for :func:`lstmq.quantize`.
+        seed: of the order of slices and models.
+    """
+
+    schemes: tuple[str, ...]
+    workers: int = 12
+    pairs: int = 4
+    more: int = 0
+    tokens: int = 100
+    bptt: int = 25
+    threads: int = 1
+    engine: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """See that there is something to do."""
+        for name in ("workers", "pairs", "tokens", "bptt", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+
+    @property
+    def clock(self) -> str:
+        """``cpu`` or ``wall``: the seconds that ratios are of."""
+        return "cpu" if self.threads == 1 else "wall"
+
+
+Times = dict[str, dict[str, list[list[float | None]]]]
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """All that a session measured, in what ``json`` can write.
+
+    Attributes:
+        plan: as it was, with the clock's name.
+        environments: by name: hello, machine, sizes in bytes, absent schemes, fidelity by scheme.
+        slices: by worker, the first token of each slice, in the order in which they were read.
+        seconds: by environment, model, worker and slice, on the plan's clock; ``None`` where float32 did not read.
+        wall: likewise, wall time.
+    """
+
+    plan: dict[str, Any]
+    environments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    slices: list[list[int]] = field(default_factory=list)
+    seconds: Times = field(default_factory=dict)
+    wall: Times = field(default_factory=dict)
+
+
+def measure(
+    workload: Workload,
+    plan: Plan,
+    environments: Sequence[Environment],
+    on_slice: Callable[[str], object] | None = None,
+) -> Recording:
+    """Run a session.
+
+    Args:
+        workload: whose model and stream all workers are given.
+        plan: what to do.
+        environments: the first is the one that is judged; float32's copy is in its workers.
+        on_slice: called when every model has read a slice, with a few words on where the session is.
+
+    Raises:
+        SessionError: in one line, which worker failed and how.
+        OSError: if the models cannot be written down for the workers.
+    """
+    generator = random.Random(plan.seed)  # noqa: S311 - an order, not a secret
+    result = Recording(plan=asdict(plan) | {"clock": plan.clock})
+    with _written_down(workload) as subjects:
+        for number in range(plan.workers):
+            with ExitStack() as stack:
+                asked = {each.name: stack.enter_context(_Asked(each)) for each in environments}  # both start at once
+                load = {"source": subjects["speed"]["source"], "model": subjects["speed"]["model"]} | {
+                    key: result.plan[key] for key in ("schemes", "engine", "threads", "bptt")
+                }
+                for worker in asked.values():
+                    worker.send(do="load", cpu=_processor(plan, number), **load)
+                loaded = {name: worker.answer() for name, worker in asked.items()}
+                if number == 0:
+                    for name, worker in asked.items():
+                        told = worker.ask(do="describe", **subjects["loss"])
+                        result.environments[name] = {**worker.hello, **loaded[name], **told}
+                _read_slices(result, plan, asked, loaded, generator, len(workload.speed.source), on_slice)
+    return result
+
+
+def _read_slices(
+    result: Recording,
+    plan: Plan,
+    asked: "Mapping[str, _Asked]",
+    loaded: Mapping[str, Mapping[str, Any]],
+    generator: random.Random,
+    length: int,
+    on_slice: Callable[[str], object] | None,
+) -> None:
+    """Let one worker of each environment read its slices: all arms one slice, then all arms the next."""
+    arms = [(name, arm) for name, told in loaded.items() for arm in told["models"]]
+    arms += [(next(iter(asked)), COPY)]
+    for name, arm in arms:
+        for times in (result.seconds, result.wall):
+            times.setdefault(name, {}).setdefault(arm, []).append([])
+        for _ in range(WARM_UP):
+            asked[name].ask(do="time", arm=arm, first=0, tokens=plan.tokens)
+    result.slices.append(_draw_slices(plan, length, generator))
+    order = list(arms)
+    for place, first in enumerate(result.slices[-1]):
+        # Every order is followed by its mirror image, so that each arm is before each other as often as after it.
+        if place % 2:
+            order.reverse()
+        else:
+            generator.shuffle(order)
+        for name, arm in order:
+            took: dict[str, Any] = {}
+            if place < plan.pairs or arm not in (FLOAT32, COPY):
+                took = asked[name].ask(do="time", arm=arm, first=first, tokens=plan.tokens)
+            result.seconds[name][arm][-1].append(took.get(plan.clock))
+            result.wall[name][arm][-1].append(took.get("wall"))
+        if on_slice:
+            on_slice(f"worker {len(result.slices)} of {plan.workers}, slice {place + 1} of {plan.pairs + plan.more}")
+
+
+def _draw_slices(plan: Plan, length: int, generator: random.Random) -> list[int]:
+    """Return first tokens of slices, in random order; none comes twice before all have come once."""
+    starts = range(0, length - plan.tokens, plan.tokens)
+    slices: list[int] = []
+    while len(slices) < plan.pairs + plan.more:
+        slices += generator.sample(starts, len(starts))
+    return slices[: plan.pairs + plan.more]
+
+
+def _processor(plan: Plan, number: int) -> int:
+    """Return the processor for the workers with this number, or -1 for any.
+
+    Those of a pair share one: of two, one may have a busy neighbour in the hardware. (Measured: two equal processes,
+    each where the scheduler put it, differed by up to 30 %; on one processor by 1 %.)
+    """
+    if plan.threads > 1 or not hasattr(os, "sched_getaffinity"):
+        return -1
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[number % len(allowed)]
+
+
+@contextmanager
+def _written_down(workload: Workload) -> Iterator[dict[str, dict[str, Any]]]:
+    """Give the workers' arguments for both subjects, with the models in files of a folder that goes away."""
+
+    def write(subject: Subject, path: Path) -> dict[str, Any]:
+        checkpoint.save(subject.model, path)
+        return {"model": str(path), "source": subject.source.flatten().tolist()}
+
+    with tempfile.TemporaryDirectory(prefix="lstmq-") as folder:
+        speed = write(workload.speed, Path(folder, "speed.safetensors"))
+        same = workload.loss is workload.speed
+        yield {"speed": speed, "loss": speed if same else write(workload.loss, Path(folder, "loss.safetensors"))}
+
+
+class _Asked:
+    """A worker from outside: started on entering, asked, closed on leaving."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._hung = False
+
+    def __enter__(self) -> "_Asked":
+        self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own interpreter
+                self._environment.command,
+                env=dict(self._environment.variables),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            self._errors.close()
+            raise SessionError(f"cannot start {self._environment.command[0]}: {error.strerror}") from None
+        self._greeted = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
+        self.send(**request)
+        return self.answer()
+
+    def send(self, **request: Any) -> None:
+        """Send a request; its answer is to be asked for before the next."""
+        if not self._greeted:
+            self._greet()
+        assert self._process.stdin  # noqa: S101 - it is a pipe
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failure("ended") from None
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for one answer."""
+        assert self._process.stdout  # noqa: S101 - it is a pipe
+        watch = threading.Timer(PATIENCE, self._give_up)
+        watch.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watch.cancel()
+        if not line.endswith("\n"):
+            raise self._failure(f"said nothing for {PATIENCE:.0f} s" if self._hung else "ended")
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise self._failure(f"said {line.strip()[:60]!r}") from None
+        if "error" in answer:
+            raise SessionError(f"the worker {self._environment.name}: {answer['error']}")
+        return answer
+
+    def _greet(self) -> None:
+        self._greeted = True
+        self.hello = self.answer()
+        if self.hello.get("protocol") != PROTOCOL:
+            raise self._failure(
+                f"speaks version {self.hello.get('protocol')} of the protocol (lstmq {self.hello.get('lstmq')}), "
+                f"this is version {PROTOCOL} (lstmq {lstmq.__version__})"
+            )
+
+    def _give_up(self) -> None:
+        self._hung = True
+        self._process.kill()
+
+    def _failure(self, what: str) -> SessionError:
+        """Say what went wrong, with the last line that the worker wrote to standard error."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5 if what == "ended" else 0)
+        self._process.kill()
+        self._process.wait()
+        self._errors.seek(0)
+        last = (self._errors.read().strip().splitlines() or [""])[-1]
+        code = self._process.returncode
+        how = f", exit code {code}" if what == "ended" else ""
+        return SessionError(
+            f"the worker {self._environment.name} ({self._environment.command[0]}) {what}{how}{': ' * bool(last)}{last}"
+        )

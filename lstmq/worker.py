@@ -1,0 +1,127 @@
+"""The process that a session asks: it holds one environment's models and times slices, one at a time.
+
+``python -P -m lstmq.worker`` speaks lines of JSON: requests on standard input, one answer each on standard output, ends
+with its input. It says hello first, with the version of this protocol and what it runs on. A request names what to
+``do``: ``load`` the models, ``time`` a slice, ``describe`` the schemes. An answer with an ``error``, one
+line, is the last.
+"""
+
+import copy
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from lstmq import __version__, checkpoint
+from lstmq.batching import batchify
+from lstmq.evaluation import evaluate
+from lstmq.fidelity import compare_predictions
+from lstmq.machine import describe_machine
+from lstmq.model import LSTMModel
+from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize
+from lstmq.size import model_size
+
+PROTOCOL = 1
+COPY = "float32 again"  # the same arithmetic in other memory: what the machine makes of no difference at all
+
+
+class Worker:
+    """The models of one environment; a method a request, whose arguments are the request's."""
+
+    def load(
+        self, model: str, source: list[int], schemes: list[str], engine: str | None, threads: int, bptt: int, cpu: int
+    ) -> dict[str, Any]:
+        """Load float32 and quantize it; tell which models there are, and which scheme there is none of, and why.
+
+        Args:
+            model: a checkpoint's path.
+            source: token ids to take slices of.
+            schemes: keys of :data:`lstmq.SCHEMES`, where this version knows them.
+            engine: as for :func:`lstmq.quantize`.
+            threads: that torch computes on.
+            bptt: longest window, in tokens.
+            cpu: the processor to stay on, if it is the one thread's, and this system can; -1 for any.
+        """
+        torch.set_num_threads(threads)
+        if cpu >= 0 and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {cpu})
+        check_engine(engine)
+        float32 = checkpoint.load(model).eval()
+        self.source, self.bptt, self.engine = batchify(torch.tensor(source), 1), bptt, engine
+        self.models = {FLOAT32: float32, COPY: copy.deepcopy(float32)}
+        quantized, absent = self._quantize(float32, schemes)
+        self.models |= quantized
+        return {
+            "machine": describe_machine(engine),
+            "models": [name for name in self.models if name != COPY],
+            "absent": absent,
+        }
+
+    def _quantize(self, float32: LSTMModel, schemes: list[str]) -> tuple[dict[str, LSTMModel], dict[str, str]]:
+        quantized, absent = {}, {}
+        for scheme in schemes:
+            try:
+                quantized[scheme] = quantize(float32, scheme, self.engine)
+            except ValueError as error:  # this torch cannot, or it is a scheme of another version's
+                absent[scheme] = str(error)
+        return quantized, absent
+
+    def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:
+        """Let a model read a slice; tell the seconds of this thread's CPU time and of wall time."""
+        model, window = self.models[arm], self.source[first : first + tokens + 1]
+        wall, cpu = time.perf_counter(), time.thread_time()
+        evaluate(model, window, self.bptt)
+        return {"cpu": time.thread_time() - cpu, "wall": time.perf_counter() - wall}
+
+    def describe(self, model: str, source: list[int]) -> dict[str, Any]:
+        """Tell the sizes, and how near the schemes' predictions are to float32's on a text and a model of it."""
+        float32 = checkpoint.load(model).eval()
+        models, _ = self._quantize(float32, [name for name in self.models if name in SCHEMES])
+        stream = batchify(torch.tensor(source), 1)
+        compared = compare_predictions(float32, {FLOAT32: float32, **models}, stream, self.bptt)
+        return {
+            "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != COPY},
+            "fidelity": {name: asdict(fidelity) for name, fidelity in compared.items()},
+        }
+
+
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """Say hello, then answer until there are no more requests."""
+
+    def answer(**facts: Any) -> None:
+        answers.write(json.dumps(facts) + "\n")
+        answers.flush()
+
+    place = str(Path(__file__).parent)
+    answer(protocol=PROTOCOL, lstmq=__version__, torch=torch.__version__, place=place, pid=os.getpid())
+    worker = Worker()
+    for request in _parsed(requests):
+        try:
+            answer(**getattr(worker, request.pop("do"))(**request))
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            answer(error=" ".join(str(error).split()) or type(error).__name__)
+            return
+
+
+def _parsed(requests: IO[str]) -> Iterator[dict[str, Any]]:
+    for line in requests:
+        yield json.loads(line)
+
+
+def main() -> None:
+    """Serve on standard input and output; what anything else prints goes to standard error."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the session's, which then closes the input
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
