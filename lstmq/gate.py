@@ -192,39 +192,47 @@ def judge_against(run: Run, scheme: str) -> list[Verdict]:
     absent = run.recording.environments[THERE]["absent"]
     if scheme in absent:
         return [not_measured(scheme, "slower", f"not there: {absent[scheme]}", "against")]
+    return [judge_slower(run, scheme), *_judge_rightness("against", scheme, (run, HERE), (run, THERE))]
+
+
+def judge_slower(run: Run, scheme: str) -> Verdict:
+    """Judge the seconds of a scheme here over its seconds there."""
     slower = over_workers(run.ratios((HERE, scheme), (THERE, scheme)))
     outcome = decide(slower, at_most=1 + SLOWER_THAN_THERE)
-    details = _arms(scheme, _times(run, HERE, scheme), _times(run, THERE, scheme), "there")
-    if outcome is Outcome.INCONCLUSIVE:
-        details += "; more --workers would decide it"
-    speed = Verdict(
+    advice = "; more --workers or --pairs would decide it" if outcome is Outcome.INCONCLUSIVE else ""
+    return Verdict(
         question="against",
         case=scheme,
         metric="slower",
         outcome=outcome,
         figure=slower,
         limit=f"at most {1 + SLOWER_THAN_THERE}",
-        details=details,
+        details=_arms(scheme, _times(run, HERE, scheme), _times(run, THERE, scheme), "there") + advice,
     )
-    return [speed, *_judge_rightness("against", scheme, (run, HERE), (run, THERE))]
 
 
 def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
-    """Hold a scheme's speedup against a saved run's; what another hour and other work may change is allowed."""
+    """Hold a scheme against a saved run: its speedup, its bytes, its predictions."""
     if scheme not in baseline.recording.seconds[HERE]:
         return [not_measured(scheme, "kept speedup", "the baseline has no such scheme", "baseline")]
+    return [judge_kept(run, baseline, scheme), *_judge_rightness("baseline", scheme, (run, HERE), (baseline, HERE))]
+
+
+def judge_kept(run: Run, baseline: Run, scheme: str) -> Verdict:
+    """Judge which share of a saved run's speedup is left; what another hour and other work may take is allowed."""
     now, then = run.speedup(scheme), baseline.speedup(scheme)
     kept = Interval(median=now.median / then.median, lower=now.lower / then.upper, upper=now.upper / then.lower)
-    speed = Verdict(
+    outcome = decide(kept, at_least=1 - SPEEDUP_LOST)
+    advice = "; --gate-against decides it" if outcome is Outcome.INCONCLUSIVE else ""
+    return Verdict(
         question="baseline",
         case=scheme,
         metric="kept speedup",
-        outcome=decide(kept, at_least=1 - SPEEDUP_LOST),
+        outcome=outcome,
         figure=kept,
         limit=f"at least {1 - SPEEDUP_LOST} of {then.median:.3g}",
-        details=_arms(scheme, _times(run, HERE, scheme), _times(baseline, HERE, scheme), "then"),
+        details=_arms(scheme, _times(run, HERE, scheme), _times(baseline, HERE, scheme), "then") + advice,
     )
-    return [speed, *_judge_rightness("baseline", scheme, (run, HERE), (baseline, HERE))]
 
 
 def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tuple[Run, str]) -> list[Verdict]:

@@ -72,7 +72,7 @@ class Plan:
     """
 
     schemes: tuple[str, ...]
-    workers: int = 12
+    workers: int = 8
     pairs: int = 4
     more: int = 0
     tokens: int = 100

@@ -18,19 +18,19 @@ import click
 import torch
 
 from lstmq import evaluate
-from lstmq.gate import AGAINST
 from lstmq.session import HERE, THERE, Environment, Plan, measure
 from lstmq.workload import load_workload
 
 FOLDER = Path(__file__).parent
-SLOWED = tuple(f"int8 slowed by {percent} %" for percent in (2, 5, 10))
+PLAN = Plan(schemes=("int8",), more=60)  # what `--gate-against PYTHON --scheme int8` does
+SLOWDOWNS = (0, 2, 5, 10)  # percent by which int8 is slower here than there
 
 
-def environments(kind):
-    """Return this environment, and the same again; slowed, its workers hold a scheme for every slowdown."""
+def environments(slowdown):
+    """Return this environment and the same again; workers of the first are slowed."""
     here, there = Environment.here(), replace(Environment.here(), name=THERE)
-    if kind == "slowed":
-        there = replace(there, command=(sys.executable, "-P", str(FOLDER / "slowed.py")))
+    if slowdown:
+        here = replace(here, command=(sys.executable, "-P", str(FOLDER / "slowed.py"), str(slowdown / 100)))
     return here, there
 
 
@@ -41,22 +41,21 @@ def microseconds(times):
     }
 
 
-def run(kind, condition, workload, seed):
+def run(slowdown, condition, workload, seed):
     """Run one session and return what is kept of it."""
-    plan = Plan(schemes=("int8", *SLOWED) if kind == "slowed" else ("int8",), seed=seed, **AGAINST)
     started, load = time.time(), os.getloadavg()[0]
-    recording = measure(workload, plan, environments(kind))
-    machine = recording.environments[HERE]["machine"]
+    recording = measure(workload, replace(PLAN, seed=seed), environments(slowdown))
+    here, there = (recording.environments[name] for name in (HERE, THERE))
     return {
-        "kind": kind,
+        "slowdown": slowdown,
         "condition": condition,
-        "seed": seed,
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "took": round(time.time() - started, 1),
         "load": load,
-        "machine": machine,
+        "machine": here["machine"],
         "plan": recording.plan,
-        "slices": recording.slices,
+        "sizes": {HERE: here["sizes"]["int8"]["total"], THERE: there["sizes"]["int8"]["total"]},
+        "same_predictions": here["fidelity"] == there["fidelity"],
         "seconds": microseconds(recording.seconds),
         "wall": microseconds(recording.wall),
     }
@@ -71,31 +70,29 @@ def be_load():
 
 
 @click.command()
-@click.option("--sessions", default=60, help="Unchanged sessions idle, and as many loaded.")
-@click.option("--slowed", default=20, help="Slowed sessions idle, and as many loaded; each holds every slowdown.")
-@click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both")
+@click.option("--unchanged", default=60, show_default=True, help="Sessions of unchanged code in each condition.")
+@click.option("--slowed", default=20, show_default=True, help="Sessions of each slowdown in each condition.")
+@click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=FOLDER / "sessions.jsonl")
 @click.option("--load", is_flag=True, hidden=True, help="Be the load.")
-def main(sessions, slowed, condition, out, load):
+def main(unchanged, slowed, condition, out, load):
     if load:
         be_load()
-    wanted = Counter(
-        {(each, kind): count for each in ("idle", "loaded") for kind, count in (("same", sessions), ("slowed", slowed))}
-    )
     lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-    wanted.subtract((line["condition"], line["kind"]) for line in map(json.loads, lines))
-    workload = load_workload(tokens=5000)
-    for each in ("loaded", "idle") if condition == "both" else (condition,):
-        todo = [kind for kind in ("same", "slowed") for _ in range(wanted[each, kind])]
+    done = Counter((session["condition"], session["slowdown"]) for session in map(json.loads, lines))
+    workload = load_workload()
+    for each in ("idle", "loaded") if condition == "both" else (condition,):
+        todo = [slow for slow in SLOWDOWNS for _ in range((slowed if slow else unchanged) - done[each, slow])]
         random.shuffle(todo)
         busy = subprocess.Popen([sys.executable, __file__, "--load"]) if each == "loaded" and todo else None
         try:
             time.sleep(10 if busy else 0)  # the load loads its model first
-            for number, kind in enumerate(todo):
-                session = run(kind, each, workload, random.randrange(2**32))
+            for number, slowdown in enumerate(todo):
+                session = run(slowdown, each, workload, random.randrange(2**32))
                 with out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(session, separators=(",", ":")) + "\n")
-                click.echo(f"{session['date']} {each} {kind}: {number + 1} of {len(todo)}, {session['took']} s")
+                took = f"{session['date']} {each}, {slowdown} % slower: {session['took']} s"
+                click.echo(f"{took}, {number + 1} of {len(todo)}")
         finally:
             if busy:
                 busy.kill()
