@@ -172,8 +172,8 @@ def _check(run: Run, origin: str) -> None:
     plan = run.recording.plan
     Plan(**{key: value for key, value in plan.items() if key != "clock"})
     for name, environment in run.recording.environments.items():
-        models = {*environment["models"], *({COPY} if name == HERE else ())}
-        if run.recording.seconds[name].keys() != models:
+        models = environment["models"]
+        if run.recording.seconds[name].keys() != {*models}:
             raise ValueError(f"times of {', '.join(run.recording.seconds[name])} for the models {', '.join(models)}")
         for arm, workers in run.recording.seconds[name].items():
             if len(workers) != plan["workers"] or {len(worker) for worker in workers} != {plan["pairs"] + plan["more"]}:
@@ -181,7 +181,7 @@ def _check(run: Run, origin: str) -> None:
             if not all(t is None or 0 < t < float("inf") for worker in workers for t in worker):
                 raise ValueError(f"a time of {arm} that is none")
             run.us_per_token(name, arm)
-        for model in environment["models"]:
+        for model in {*models} - {COPY}:
             if run.size(name, model) <= 0 or not run.fidelity(name, model).losses:
                 raise ValueError(f"no size or no losses of {model}")
             run.fidelity(name, model).loss  # noqa: B018 - it raises

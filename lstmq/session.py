@@ -126,7 +126,7 @@ def measure(
     Args:
         workload: whose model and stream all workers are given.
         plan: what to do.
-        environments: the first is the one that is judged; float32's copy is in its workers.
+        environments: ``here``, and ``there`` if it is to be compared with.
         on_slice: called when every model has read a slice, with a few words on where the session is.
 
     Raises:
@@ -138,7 +138,9 @@ def measure(
     with _written_down(workload) as subjects:
         for number in range(plan.workers):
             with ExitStack() as stack:
-                asked = {each.name: stack.enter_context(_Asked(each)) for each in environments}  # both start at once
+                # Both start at once, and take turns in being the first: all that may differ is to be the environment.
+                starting = environments if number % 2 else environments[::-1]
+                asked = {each.name: stack.enter_context(_Asked(each)) for each in starting}
                 load = {"source": subjects["speed"]["source"], "model": subjects["speed"]["model"]} | {
                     key: result.plan[key] for key in ("schemes", "engine", "threads", "bptt")
                 }
@@ -164,7 +166,6 @@ def _read_slices(
 ) -> None:
     """Let one worker of each environment read its slices: all arms one slice, then all arms the next."""
     arms = [(name, arm) for name, told in loaded.items() for arm in told["models"]]
-    arms += [(next(iter(asked)), COPY)]
     for name, arm in arms:
         for times in (result.seconds, result.wall):
             times.setdefault(name, {}).setdefault(arm, []).append([])

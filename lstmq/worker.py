@@ -61,7 +61,7 @@ class Worker:
         self.models |= quantized
         return {
             "machine": describe_machine(engine),
-            "models": [name for name in self.models if name != COPY],
+            "models": [*self.models],
             "absent": absent,
         }
 
