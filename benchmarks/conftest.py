@@ -22,7 +22,7 @@ from lstmq.floors import Floors, load_floors
 from lstmq.gate import Outcome, Verdict
 from lstmq.intervals import exactly
 from lstmq.machine import describe_machine
-from lstmq.quantization import check_engine
+from lstmq.quantization import FLOAT32, check_engine
 from lstmq.session import HERE, Environment, Plan, Recording, SessionError, measure
 from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
 
@@ -31,7 +31,7 @@ LONG_SLICE = 300  # tokens: for what is of the loop, and not of what happens onc
 WARM_UP = 2  # pairs that do not count
 LOOP_PAIRS = 40  # of the cases that time loops in this process
 MORE = 15  # times as many slices, quantized only, against another environment: int8 against int8 is the tight question
-OTHER_CASES = ["float32", "evaluate", "train", "corpus"]
+OTHER_CASES = [FLOAT32, "evaluate", "train", "corpus"]
 TUTORIALS = Path(__file__).with_name("floors.toml")  # limits of the tutorial's shape
 Read = Callable[[Tensor], object]
 
@@ -152,6 +152,8 @@ class Gate:
 class NotPassed(pytest.fail.Exception):
     """A verdict that is not a pass, as opposed to any other failure."""
 
+    __module__ = "builtins"  # as pytest's own, so that its summary begins with the verdict
+
 
 TOLD = [0.0]  # seconds that workers have told pytest-benchmark, one sum after the other
 GATE = pytest.StashKey[Gate]()
@@ -186,7 +188,7 @@ def _find_baseline(config: pytest.Config) -> runs.Run | None:
 
     pytest-benchmark passes over files that it cannot read; what was asked for is to be there, and whole.
     """
-    gate, compare = config.stash[GATE], config.getoption("benchmark_compare")
+    this, compare = config.stash[GATE], config.getoption("benchmark_compare")
     required = config.getoption("--gate-baseline") == "require"
     if not compare:
         if required:
@@ -200,14 +202,14 @@ def _find_baseline(config: pytest.Config) -> runs.Run | None:
     why = "no saved run was found"
     if documents := config.stash.get(BASELINES, []):
         baseline = runs.from_json(documents[-1], "the baseline")
-        now = runs.conditions(gate.facts, gate.described, asdict(gate.plan))
-        differences = runs.differences(now, baseline.conditions)
-        if not differences:
+        now = runs.conditions(this.facts, this.described, asdict(this.plan))
+        obstacles = gate.obstacles(now, baseline)
+        if not obstacles:
             return baseline
-        why = f"the baseline of {baseline.date} is of other conditions: {'; '.join(differences)}"
+        why = f"the baseline of {baseline.date} cannot be compared with: {'; '.join(obstacles)}"
     if required:
         raise ValueError(f"--gate-baseline=require: {why}")
-    gate.without_baseline = f"{why}: judged by floors alone"
+    this.without_baseline = f"{why}: judged by floors alone"
     return None
 
 
@@ -232,10 +234,13 @@ def timed(benchmark: BenchmarkFixture, pytestconfig: pytest.Config) -> Callable[
     def timed(model: str) -> runs.Run:
         if benchmark.disabled:
             pytest.fail("not measured: benchmarks are disabled", pytrace=False)
+        this = pytestconfig.stash[GATE]
+        if model not in (FLOAT32, *this.plan.schemes):
+            pytest.skip("not among the --scheme options")
         try:
             with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-                run = pytestconfig.stash[GATE].run
-        except SessionError as error:
+                run = this.run
+        except (SessionError, OSError) as error:
             pytest.exit(str(error), returncode=Outcome.NOT_MEASURED.exit_code)
         told = [t for worker in run.recording.seconds[HERE].get(model, []) for t in worker if t is not None]
         if not told:

@@ -9,13 +9,14 @@ from typing import Any
 from lstmq.floors import Floors, limits, replacement, rows_of
 from lstmq.intervals import Interval, exactly, median_interval, over_workers
 from lstmq.quantization import FLOAT32
-from lstmq.runs import Run
+from lstmq.runs import Run, differences
 from lstmq.session import HERE, THERE
 from lstmq.worker import COPY
 
 # benchmarks/study/ has the sessions that these were set by and the ones that they were tried on.
 SLOWER_THAN_THERE = 0.025  # the share by which a scheme may be slower than in the other environment
 SPEEDUP_LOST = 0.25  # the share of a saved run's speedup that another hour, and a busy machine, may take
+CONTAINER = 4096  # bytes that another torch's file format may take beside the weights: from 2.2 to 2.13 it was 333
 WORSE_LOSS = 0.001  # nats per token; torch 2.14 rounds dynamic quantization anew, which moved int8's loss by 0.00008
 WORSE_KL = 1.25  # times what it was
 COPY_OFF = 0.02  # float32's copy lies in other memory, which makes it this much slower or faster and no more
@@ -64,11 +65,16 @@ class Verdict:
     def shown(self) -> str:
         """The figure, with its interval if it is noisy."""
         ends = "" if self.figure.lower == self.figure.upper else f" [{self.figure.lower:.4g}, {self.figure.upper:.4g}]"
-        return "" if math.isnan(self.figure.median) else f"{self.figure.median:.4g}{ends}"
+        return "" if math.isnan(self.figure.median) else f"{in_words(self.figure.median)}{ends}"
 
     def __str__(self) -> str:
         details = f" ({self.details})" if self.details else ""
         return f"{self.outcome}  {self.case} {self.metric} {self.shown}: {self.limit}{details}"
+
+
+def in_words(number: float) -> str:
+    """Return a figure with the digits that matter: all of bytes, four of others."""
+    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
 
 
 def worst(verdicts: Iterable[Verdict]) -> Outcome:
@@ -115,6 +121,12 @@ def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Ver
 def _invalid(verdict: Verdict) -> Verdict:
     noisy = verdict.figure.lower < verdict.figure.upper and verdict.outcome is not Outcome.UNJUDGED
     return replace(verdict, outcome=Outcome.INVALID, details="too noisy to judge here") if noisy else verdict
+
+
+def obstacles(now: Mapping[str, Any], baseline: Run) -> list[str]:
+    """Return why a saved run cannot be compared with, under the conditions ``now``; nothing if it can."""
+    noisy = ["it was too noisy there itself"] if judge_session(baseline).outcome is Outcome.INVALID else []
+    return differences(now, baseline.conditions) + noisy
 
 
 def judge_session(run: Run) -> Verdict:
@@ -214,7 +226,8 @@ def judge_slower(run: Run, scheme: str) -> Verdict:
 def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
     """Hold a scheme against a saved run: its speedup, its bytes, its predictions."""
     if scheme not in baseline.recording.seconds[HERE]:
-        return [not_measured(scheme, "kept speedup", "the baseline has no such scheme", "baseline")]
+        verdict = not_measured(scheme, "kept speedup", "the baseline has no such scheme", "baseline")
+        return [replace(verdict, outcome=Outcome.UNJUDGED)]
     return [judge_kept(run, baseline, scheme), *_judge_rightness("baseline", scheme, (run, HERE), (baseline, HERE))]
 
 
@@ -242,6 +255,8 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
     moved = [a - b for a, b in zip(fidelity[0].losses, fidelity[1].losses, strict=True)]
     window = median_interval(moved)
     loss, kl = fidelity[0].loss - fidelity[1].loss, WORSE_KL * fidelity[1].kl + 1e-6
+    torches = {run.recording.environments[environment]["machine"]["torch"] for run, environment in (now, then)}
+    size = sizes[1] + (CONTAINER if len(torches) > 1 else 0)
     return [
         Verdict(
             question=question,
@@ -249,11 +264,11 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
             metric=metric,
             outcome=decide(exactly(figure), at_most=at_most),
             figure=exactly(figure),
-            limit=f"at most {at_most:.8g}",
+            limit=f"at most {in_words(at_most)}",
             details=details,
         )
         for metric, figure, at_most, details in (
-            ("bytes", sizes[0], sizes[1], ""),
+            ("bytes", sizes[0], size, f"{sizes[0] - sizes[1]:+,} bytes" if sizes[0] != sizes[1] else ""),
             ("loss moved", loss, WORSE_LOSS, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
             ("kl", fidelity[0].kl, kl, ""),
         )

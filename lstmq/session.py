@@ -22,6 +22,7 @@ from lstmq.workload import Subject, Workload
 HERE, THERE = "here", "there"
 WARM_UP = 1  # slices of each model that do not count
 PATIENCE = 120.0  # seconds of silence after which a worker hangs
+SLOWEST = 0.05  # seconds more for each token of a text that is read in one go
 
 
 class SessionError(ValueError):
@@ -148,8 +149,10 @@ def measure(
                     worker.send(do="load", cpu=_processor(plan, number), **load)
                 loaded = {name: worker.answer() for name, worker in asked.items()}
                 if number == 0:
-                    for name, worker in asked.items():
-                        told = worker.ask(do="describe", **subjects["loss"])
+                    for name in (each.name for each in environments):
+                        worker = asked[name]
+                        worker.send(do="describe", **subjects["loss"])
+                        told = worker.answer(PATIENCE + SLOWEST * len(workload.loss.source))
                         result.environments[name] = {**worker.hello, **loaded[name], **told}
                 _read_slices(result, plan, asked, loaded, generator, len(workload.speed.source), on_slice)
     return result
@@ -270,17 +273,18 @@ class _Asked:
         except BrokenPipeError:
             raise self._failure("ended") from None
 
-    def answer(self) -> dict[str, Any]:
-        """Wait for one answer."""
+    def answer(self, patience: float | None = None) -> dict[str, Any]:
+        """Wait for one answer, so many seconds at most, :data:`PATIENCE` if not given."""
+        patience = patience or PATIENCE
         assert self._process.stdout  # noqa: S101 - it is a pipe
-        watch = threading.Timer(PATIENCE, self._give_up)
+        watch = threading.Timer(patience, self._give_up)
         watch.start()
         try:
             line = self._process.stdout.readline()
         finally:
             watch.cancel()
         if not line.endswith("\n"):
-            raise self._failure(f"said nothing for {PATIENCE:.0f} s" if self._hung else "ended")
+            raise self._failure(f"said nothing for {patience:.0f} s" if self._hung else "ended")
         try:
             answer: dict[str, Any] = json.loads(line)
         except ValueError:

@@ -49,11 +49,11 @@ def gate_command(
     notes = [f"{run}: the run of {now.date}", *report.environments(now.recording)]
     if then:
         notes.append(f"{baseline}: the run of {then.date}")
-        if differences := runs.differences(now.conditions, then.conditions):
-            why = f"of other conditions: {'; '.join(differences)}"
+        if obstacles := gate.obstacles(now.conditions, then):
+            why = f"{baseline} cannot be compared with: {'; '.join(obstacles)}"
             if gate_baseline == "require":
-                raise ValueError(f"{baseline} cannot be compared with: {why}")
-            notes.append(f"{baseline} is {why}: judged by floors alone")
+                raise ValueError(why)
+            notes.append(f"{why}: judged by floors alone")
             then = None
     verdicts = gate.judge(now, then)
     for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
