@@ -20,7 +20,7 @@ from lstmq.worker import COPY, PROTOCOL
 from lstmq.workload import Subject, Workload
 
 HERE, THERE = "here", "there"
-WARM_UP = 1  # slices of each model that do not count
+LAYOUT = 16  # slices after which models move: where their weights lie makes them faster or slower by about 1 %
 PATIENCE = 120.0  # seconds of silence after which a worker hangs
 SLOWEST = 0.05  # seconds more for each token of a text that is read in one go
 
@@ -172,11 +172,15 @@ def _read_slices(
     for name, arm in arms:
         for times in (result.seconds, result.wall):
             times.setdefault(name, {}).setdefault(arm, []).append([])
-        for _ in range(WARM_UP):
-            asked[name].ask(do="time", arm=arm, first=0, tokens=plan.tokens)
     result.slices.append(_draw_slices(plan, length, generator))
     order = list(arms)
     for place, first in enumerate(result.slices[-1]):
+        reading = [(name, arm) for name, arm in arms if place < plan.pairs or arm not in (FLOAT32, COPY)]
+        if place % LAYOUT == 0:
+            for name, arm in reading:
+                if place:
+                    asked[name].ask(do="move", model=arm)
+                asked[name].ask(do="time", arm=arm, first=0, tokens=plan.tokens)  # does not count: it fills caches
         # Every order is followed by its mirror image, so that each arm is before each other as often as after it.
         if place % 2:
             order.reverse()
@@ -184,7 +188,7 @@ def _read_slices(
             generator.shuffle(order)
         for name, arm in order:
             took: dict[str, Any] = {}
-            if place < plan.pairs or arm not in (FLOAT32, COPY):
+            if (name, arm) in reading:
                 took = asked[name].ask(do="time", arm=arm, first=first, tokens=plan.tokens)
             result.seconds[name][arm][-1].append(took.get(plan.clock))
             result.wall[name][arm][-1].append(took.get("wall"))

@@ -2,8 +2,8 @@
 
 ``python -P -m lstmq.worker`` speaks lines of JSON: requests on standard input, one answer each on standard output, ends
 with its input. It says hello first, with the version of this protocol and what it runs on. A request names what to
-``do``: ``load`` the models, ``time`` a slice, ``describe`` the schemes. An answer with an ``error``, one
-line, is the last.
+``do``: ``load`` the models, ``time`` a slice, ``move`` a model to another place in memory, ``describe`` the schemes. An
+answer with an ``error``, one line, is the last.
 """
 
 import copy
@@ -73,6 +73,11 @@ class Worker:
             except ValueError as error:  # this torch cannot, or it is a scheme of another version's
                 absent[scheme] = str(error)
         return quantized, absent
+
+    def move(self, model: str) -> dict[str, Any]:
+        """Copy a model to another place in memory."""
+        self.models[model] = copy.deepcopy(self.models[model])
+        return {}
 
     def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:
         """Let a model read a slice; tell the seconds of this thread's CPU time and of wall time."""
