@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 CONFIDENCE = 0.99
 ENOUGH = 8  # the fewest numbers whose smallest and largest enclose their median with a confidence of 99 %
@@ -40,8 +41,9 @@ def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) ->
         confidence: the least that the interval is to have, between 0 and 1.
     """
     ordered, n = sorted(numbers), len(numbers)
-    trials, fewer, k = 2**n, 0, 0  # integers, so that n may be large; `fewer` counts outcomes of fewer than k heads
-    while 2 * (fewer + math.comb(n, k)) <= (1 - confidence) * trials:
+    may_miss = (1 - Fraction(str(confidence))) * 2**n  # of as many outcomes: exact, however many numbers there are
+    fewer, k = 0, 0  # outcomes of fewer than k heads
+    while 2 * (fewer + math.comb(n, k)) <= may_miss:
         fewer += math.comb(n, k)
         k += 1
     ends = (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)
