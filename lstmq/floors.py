@@ -1,7 +1,10 @@
 """Limits that a file holds: :func:`load_floors`, and what would replace a row of it, :func:`replacement`."""
 
+import json
 import tomllib
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,18 @@ def load_floors(path: Path) -> Floors:
         OSError: if it cannot be read.
     """
     try:
-        floors = tomllib.loads(path.read_text(encoding="utf-8"))
+        floors: Floors = _dates_as_text(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:  # not TOML, or not UTF-8
         raise ValueError(f"{path}: {error}") from None
     check_floors(floors, str(path))
     return floors
+
+
+def _dates_as_text(value: Any) -> Any:
+    """Return what was read with text for dates, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _dates_as_text(inner) for key, inner in value.items()}
+    return value.isoformat() if isinstance(value, date | time) else value  # a datetime is a date
 
 
 def check_floors(floors: Floors, origin: str) -> None:
@@ -38,7 +48,9 @@ def check_floors(floors: Floors, origin: str) -> None:
             rows |= {f"{isa} {metric}": row for metric, row in rows.pop(isa).items()}
         for metric, row in rows.items():
             limits = [row[key] for key in ("at_least", "at_most") if key in row] if isinstance(row, Mapping) else []
-            if not limits or not all(isinstance(limit, int | float) for limit in limits):
+            measured = row.get("measured", 0) if isinstance(row, Mapping) else 0
+            numbers = [*limits, measured]
+            if not limits or not all(isinstance(each, int | float) and abs(each) < 1e300 for each in numbers):
                 raise ValueError(f"{origin}: expected at_least or at_most, numbers, for {case} {metric}, found {row}")
 
 
@@ -58,15 +70,20 @@ def replacement(metric: str, row: Row, figure: float, machine: Mapping[str, Any]
 
     The slack of a ratio is a share of it, that of a difference an amount.
     """
-    measured = row.get("measured", figure)
     line = []
-    for key in ("at_least", "at_most"):
+    for key, rounding in (("at_least", ROUND_FLOOR), ("at_most", ROUND_CEILING)):
         if key in row:
-            slack = row[key] * figure / measured if _is_ratio(metric) and measured else figure + row[key] - measured
-            line.append(f"{key} = {slack:.4g}")
+            measured = row.get("measured", row[key])
+            limit = figure * (row[key] / measured) if _is_ratio(metric) and measured else figure + (row[key] - measured)
+            line.append(f"{key} = {Context(prec=4, rounding=rounding).create_decimal_from_float(limit):g}")
     where = f"{machine['cpu']} ({machine['isa']}), torch {machine['torch']}"
-    line += [f"measured = {figure:.4g}", f"date = {date}", f'machine = "{where}"', f'command = "{command}"']
+    line += [f"measured = {figure:.4g}", f"date = {date}", f"machine = {_text(where)}", f"command = {_text(command)}"]
     return f"{metric} = {{ {', '.join(line)} }}"
+
+
+def _text(text: str) -> str:
+    """Return text as TOML has it: as JSON does, but for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _is_ratio(metric: str) -> bool:

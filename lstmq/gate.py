@@ -96,7 +96,7 @@ def judge(run: Run, baseline: Run | None = None) -> list[Verdict]:
     """Judge all that a run gates, and fail closed: a scheme whose benchmark did not end is not measured."""
     verdicts = [judge_session(run)]
     for scheme in run.recording.plan["schemes"]:
-        if scheme in run.cases:
+        if scheme in run.cases or scheme in run.recording.environments[HERE]["absent"]:
             verdicts += judge_scheme(run, scheme, baseline)
         else:
             verdicts.append(not_measured(scheme, "all", "its benchmark was deselected, skipped, renamed, or failed"))
@@ -234,7 +234,8 @@ def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
 def judge_kept(run: Run, baseline: Run, scheme: str) -> Verdict:
     """Judge which share of a saved run's speedup is left; what another hour and other work may take is allowed."""
     now, then = run.speedup(scheme), baseline.speedup(scheme)
-    kept = Interval(median=now.median / then.median, lower=now.lower / then.upper, upper=now.upper / then.lower)
+    lowest, highest = max(now.lower, 0) / then.upper, now.upper / then.lower if then.lower > 0 else math.inf
+    kept = Interval(median=now.median / then.median, lower=lowest, upper=highest)
     outcome = decide(kept, at_least=1 - SPEEDUP_LOST)
     advice = "; --gate-against decides it" if outcome is Outcome.INCONCLUSIVE else ""
     return Verdict(

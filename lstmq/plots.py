@@ -33,7 +33,8 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
     for number in range(1, len(workers) if schemes else 0):
         by_slice.axvline(number * len(workers[0]) + 0.5, color="0.85", linewidth=0.7, zorder=0)
     by_slice.set(xlabel="slice; a line where a fresh process begins", ylabel=f"{FLOAT32}'s seconds over the scheme's")
-    by_slice.legend(loc="best")
+    if schemes:
+        by_slice.legend(loc="best")
     by_slice.set_ylim(bottom=0)
     outcomes = {each.case: each.outcome for each in verdicts if each.question == "floor" and each.metric == "speedup"}
     for place, scheme in enumerate(schemes):
@@ -45,6 +46,7 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
         if floor is not None and "speedup" not in run.exempt:
             intervals.plot([floor, floor], [place - 0.3, place + 0.3], color="black", linewidth=2)
     intervals.set_yticks(range(len(schemes)), schemes)
-    intervals.set(xlabel="speedup, 99 % interval; black: its floor", xlim=(0, None), ylim=(len(schemes) - 0.5, -0.5))
+    intervals.set(xlabel="speedup, 99 % interval; black: its floor")
+    intervals.set(xlim=(0, None), ylim=(max(1, len(schemes)) - 0.5, -0.5))
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])

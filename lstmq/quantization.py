@@ -68,7 +68,7 @@ def quantize(model: ModuleT, scheme: str = "int8", engine: str | None = None) ->
         raise ValueError(f"no such scheme: {scheme!r}, expected one of {', '.join(SCHEMES)}")
     weights = SCHEMES[scheme].weights
     types = tuple(weights)
-    with _engine(engine):
+    with using_engine(engine):
         _check_before(model, types)
         if set(weights.values()) == {"bfloat16"}:
             quantized = copy.deepcopy(model).to(torch.bfloat16).eval()
@@ -132,7 +132,7 @@ def check_engine(engine: str | None) -> None:
 
 
 @contextmanager
-def _engine(engine: str | None) -> Iterator[None]:
+def using_engine(engine: str | None) -> Iterator[None]:
     """Set torch's quantized engine inside the block."""
     check_engine(engine)
     backend = torch.backends.quantized

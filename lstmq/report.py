@@ -74,7 +74,8 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
         table.add_column(header, no_wrap=True)
     for verdict in verdicts:
         table.add_row(verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.shown, verdict.limit)
-    console = Console(file=StringIO(), width=200)
+    # Words of other programs are in it: nothing is markup, nothing is cut off, and it is as wide as it is.
+    console = Console(file=StringIO(), width=10_000, markup=False, emoji=False, color_system=None)
     console.print(table)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
     notes = [f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details]

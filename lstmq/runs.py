@@ -18,6 +18,8 @@ from lstmq.workload import Subject, Workload
 
 KEY = "lstmq"  # of pytest-benchmark's JSON
 VERSION = 1  # of what lies under it
+MACHINE = ("cpu", "isa", "torch", "engine", "python")  # what a verdict says of one
+LARGEST_SIZE = 2**63  # bytes of a model
 LARGEST = 200_000_000  # bytes of a file that is read: 1,000 times what a session writes
 
 
@@ -171,20 +173,44 @@ def _check(run: Run, origin: str) -> None:
     check_floors(run.floors, origin)
     plan = run.recording.plan
     Plan(**{key: value for key, value in plan.items() if key != "clock"})
+    _expect(str, plan["clock"], *plan["schemes"], *run.cases, *run.exempt)
+    windows = []
     for name, environment in run.recording.environments.items():
+        _expect(str, environment["lstmq"], *(environment["machine"][key] for key in MACHINE))
+        _expect(Mapping, environment["absent"])
+        _expect(str, *environment["absent"].values())
         models = environment["models"]
-        if run.recording.seconds[name].keys() != {*models}:
+        if run.recording.seconds[name].keys() != {*models} or not {FLOAT32, COPY} <= {*models}:
             raise ValueError(f"times of {', '.join(run.recording.seconds[name])} for the models {', '.join(models)}")
         for arm, workers in run.recording.seconds[name].items():
-            if len(workers) != plan["workers"] or {len(worker) for worker in workers} != {plan["pairs"] + plan["more"]}:
-                raise ValueError(f"not {plan['pairs'] + plan['more']} times for each of {plan['workers']} workers")
-            if not all(t is None or 0 < t < float("inf") for worker in workers for t in worker):
-                raise ValueError(f"a time of {arm} that is none")
+            _check_times(arm, workers, plan)
             run.us_per_token(name, arm)
         for model in {*models} - {COPY}:
-            if run.size(name, model) <= 0 or not run.fidelity(name, model).losses:
+            fidelity = run.fidelity(name, model)
+            _expect(int | float, fidelity.kl, fidelity.agreement)
+            if not 0 < run.size(name, model) < LARGEST_SIZE or not fidelity.losses:
                 raise ValueError(f"no size or no losses of {model}")
-            run.fidelity(name, model).loss  # noqa: B018 - it raises
+            _ = fidelity.loss, float(fidelity.kl), float(fidelity.agreement)  # which raise
+            windows.append(fidelity.tokens)
+    if any(tokens != windows[0] for tokens in windows):
+        raise ValueError("losses of other windows for one model than for another")
     for scheme in run.cases:
         run.figures(scheme)
     run.conditions  # noqa: B018 - it raises
+
+
+def _check_times(arm: str, workers: Any, plan: Mapping[str, Any]) -> None:
+    slices = plan["pairs"] + plan["more"]
+    if len(workers) != plan["workers"] or {len(worker) for worker in workers} != {slices}:
+        raise ValueError(f"not {slices} times for each of {plan['workers']} workers")
+    read = plan["pairs"] if arm in (FLOAT32, COPY) else slices
+    for worker in workers:
+        _expect(int | float, *worker[:read])
+        if not all(1e-9 < t < 1e6 for t in worker[:read]) or any(t is not None for t in worker[read:]):
+            raise ValueError(f"a time of {arm} that is none")
+
+
+def _expect(kind: Any, *values: object) -> None:
+    for value in values:
+        if not isinstance(value, kind):
+            raise ValueError(f"{str(value)[:60]!r}")

@@ -41,7 +41,8 @@ class Environment:
     def here(cls) -> "Environment":
         """Return this interpreter with the very lstmq that is running."""
         place = str(Path(lstmq.__file__).parents[1])
-        variables = os.environ | {"PYTHONPATH": os.pathsep.join([place, os.environ.get("PYTHONPATH", "")])}
+        folders = [place, os.environ.get("PYTHONPATH", "")]  # an empty one would be the current folder
+        variables = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
         return cls(name=HERE, command=_command(sys.executable), variables=variables)
 
     @classmethod
@@ -85,7 +86,7 @@ class Plan:
     def __post_init__(self) -> None:
         """See that there is something to do."""
         for name in ("workers", "pairs", "tokens", "bptt", "threads"):
-            if getattr(self, name) < 1:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
     @property
@@ -134,6 +135,8 @@ def measure(
         SessionError: in one line, which worker failed and how.
         OSError: if the models cannot be written down for the workers.
     """
+    if len(workload.speed.source) <= plan.tokens:
+        raise ValueError(f"expected more than {plan.tokens} tokens of text, found {len(workload.speed.source)}")
     generator = random.Random(plan.seed)  # noqa: S311 - an order, not a secret
     result = Recording(plan=asdict(plan) | {"clock": plan.clock})
     with _written_down(workload) as subjects:
@@ -249,6 +252,7 @@ class _Asked:
                 stderr=self._errors,
                 text=True,
                 encoding="utf-8",
+                errors="replace",
             )
         except OSError as error:
             self._errors.close()
@@ -272,30 +276,42 @@ class _Asked:
             self._greet()
         assert self._process.stdin  # noqa: S101 - it is a pipe
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            with self._watched(PATIENCE):  # a long request waits for its reader
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._failure("ended") from None
+            raise self._failure(self._ended(PATIENCE)) from None
 
     def answer(self, patience: float | None = None) -> dict[str, Any]:
         """Wait for one answer, so many seconds at most, :data:`PATIENCE` if not given."""
         patience = patience or PATIENCE
         assert self._process.stdout  # noqa: S101 - it is a pipe
+        with self._watched(patience):
+            line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            raise self._failure(self._ended(patience))
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._failure(f"said {line.strip()[:60]!r}")
+        if "error" in answer:
+            raise SessionError(f"the worker {self._environment.name}: {' '.join(str(answer['error']).split())}")
+        return answer
+
+    @contextmanager
+    def _watched(self, patience: float) -> Iterator[None]:
+        """Kill the worker if the block takes longer."""
         watch = threading.Timer(patience, self._give_up)
         watch.start()
         try:
-            line = self._process.stdout.readline()
+            yield
         finally:
             watch.cancel()
-        if not line.endswith("\n"):
-            raise self._failure(f"said nothing for {patience:.0f} s" if self._hung else "ended")
-        try:
-            answer: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise self._failure(f"said {line.strip()[:60]!r}") from None
-        if "error" in answer:
-            raise SessionError(f"the worker {self._environment.name}: {answer['error']}")
-        return answer
+
+    def _ended(self, patience: float) -> str:
+        return f"said nothing for {patience:.0f} s" if self._hung else "ended"
 
     def _greet(self) -> None:
         self._greeted = True

@@ -25,7 +25,7 @@ from lstmq.evaluation import evaluate
 from lstmq.fidelity import compare_predictions
 from lstmq.machine import describe_machine
 from lstmq.model import LSTMModel
-from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize
+from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
 from lstmq.size import model_size
 
 PROTOCOL = 1
@@ -76,7 +76,8 @@ class Worker:
 
     def move(self, model: str) -> dict[str, Any]:
         """Copy a model to another place in memory."""
-        self.models[model] = copy.deepcopy(self.models[model])
+        with using_engine(self.engine):  # torch packs the copy's weights anew
+            self.models[model] = copy.deepcopy(self.models[model])
         return {}
 
     def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:

@@ -42,6 +42,8 @@ def gate_command(
     """
     if plot:
         check_plot(plot)
+    if gate_baseline == "require" and not baseline:
+        raise ValueError("--gate-baseline=require needs a BASELINE")
     now = runs.read(run)
     then = runs.read(baseline) if baseline else None
     if floors:
