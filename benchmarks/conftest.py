@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 
 import pytest
@@ -15,21 +15,19 @@ from torch import Tensor
 
 from lstmq import SCHEMES, ModelConfig, gate, plots, report, runs
 from lstmq.cli.common import progress
-from lstmq.comparison import Ratio, clock
+from lstmq.comparison import clock
 from lstmq.curves import check_plot
 from lstmq.files import whole_file
 from lstmq.floors import Floors, load_floors
 from lstmq.gate import Outcome, Verdict
-from lstmq.intervals import exactly
+from lstmq.intervals import Interval, median_interval
 from lstmq.machine import describe_machine
 from lstmq.quantization import FLOAT32, check_engine
 from lstmq.session import HERE, Environment, Plan, Recording, SessionError, measure
 from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
 
 SLICE = 100  # tokens: long enough to time, short enough that all models meet the same machine
-LONG_SLICE = 300  # tokens: for what is of the loop, and not of what happens once before it
 WARM_UP = 2  # pairs that do not count
-LOOP_PAIRS = 40  # of the cases that time loops in this process
 MORE = 15  # times as many slices, quantized only, against another environment: int8 against int8 is the tight question
 OTHER_CASES = [FLOAT32, "evaluate", "train", "corpus"]
 TUTORIALS = Path(__file__).with_name("floors.toml")  # limits of the tutorial's shape
@@ -90,8 +88,8 @@ class Gate:
             raise ValueError(f"{option('--floors')}: no such case: {', '.join(unknown)}; there are {there}")
         files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
         self.workload = load_workload(*files, option("--tokens"), at_most=DEFAULT_TOKENS)
-        if (tokens := len(self.workload.speed.source)) <= LONG_SLICE:
-            raise ValueError(f"expected more than {LONG_SLICE} tokens of test text to time slices of, found {tokens}")
+        if (tokens := len(self.workload.speed.source)) <= SLICE:
+            raise ValueError(f"expected more than {SLICE} tokens of test text to time slices of, found {tokens}")
         self.environments = [Environment.here()]
         if against := option("--gate-against"):
             if not shutil.which(against):
@@ -116,7 +114,7 @@ class Gate:
         self.without_baseline = ""
         self.recording: Recording | None = None
         self.cases: list[str] = []
-        self.verdicts: list[Verdict] = []  # of the cases that are no scheme's
+        self.others: dict[str, dict[str, dict[str, float]]] = {}  # figures of the cases that are no scheme's
         self.failed_otherwise = False
 
     def _exempt(self, own: bool, text: bool) -> set[str]:
@@ -138,6 +136,7 @@ class Gate:
             floors=self.floors,
             exempt=sorted(self.exempt),
             cases=list(self.cases),
+            others=self.others,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -145,8 +144,12 @@ class Gate:
         """Judge what was measured; if nothing was, no scheme was."""
         if self.recording is None:
             missing = [gate.not_measured(scheme, "all", "no benchmark of it ran") for scheme in self.plan.schemes]
-            return missing + self.verdicts
-        return gate.judge(self.run, self.baseline) + self.verdicts
+            others = (
+                gate.judge_other(case, figures, self.floors, self.facts["isa"], self.exempt)
+                for case, figures in self.others.items()
+            )
+            return [*missing, *chain.from_iterable(others)]
+        return gate.judge(self.run, self.baseline)
 
 
 class NotPassed(pytest.fail.Exception):
@@ -279,15 +282,12 @@ def judge_scheme(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 @pytest.fixture
 def judge(pytestconfig: pytest.Config) -> Callable[..., None]:
-    """Give ``judge("train", overhead=1.01)``: it fails a case with every figure past its row of the floors."""
+    """Give ``judge("train", overhead=interval)``: it fails a case with every figure past its row of the floors."""
 
-    def judge(case: str, **figures: float) -> None:
+    def judge(case: str, **figures: Interval) -> None:
         this = pytestconfig.stash[GATE]
-        exempt = this.exempt if case != "train" else ()  # which trains the sample's small model, always
-        exact = {metric: exactly(figure) for metric, figure in figures.items()}
-        verdicts = gate.judge_floors(case, exact, this.floors, this.facts["isa"], exempt)
-        this.verdicts += verdicts
-        _fail_unless_passed(verdicts)
+        this.others[case] = {metric: asdict(figure) for metric, figure in figures.items()}
+        _fail_unless_passed(gate.judge_other(case, this.others[case], this.floors, this.facts["isa"], this.exempt))
 
     return judge
 
@@ -298,20 +298,20 @@ def _fail_unless_passed(verdicts: list[Verdict]) -> None:
 
 
 @pytest.fixture
-def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[..., Ratio]:
+def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[..., Interval]:
     """Give ``measure_ratio(reference, target)``: the reference's seconds over the target's, slice by slice.
 
     pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
     """
 
-    def measure_ratio(reference: Read, target: Read, tokens: int = SLICE, pairs: int = LOOP_PAIRS) -> Ratio:
+    def measure_ratio(reference: Read, target: Read, pairs: int) -> Interval:
         now, seconds = clock(), []
         source = workload.speed.source
-        starts = cycle(range(0, len(source) - tokens, tokens))  # consecutive, and again from the first
+        starts = cycle(range(0, len(source) - SLICE, SLICE))  # consecutive, and again from the first
 
         def read_reference() -> tuple[tuple[Tensor], dict[str, object]]:
             first = next(starts)
-            window = source[first : first + tokens + 1]
+            window = source[first : first + SLICE + 1]
             start = now()
             reference(window)
             seconds.append(now() - start)
@@ -320,8 +320,9 @@ def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[.
         benchmark.pedantic(target, setup=read_reference, rounds=pairs, warmup_rounds=WARM_UP)
         if benchmark.disabled:
             pytest.fail("not measured: benchmarks are disabled", pytrace=False)
-        benchmark.extra_info["tokens"] = tokens
-        return Ratio.of_pairs(seconds[WARM_UP:], benchmark.stats.stats.data)
+        benchmark.extra_info["tokens"] = SLICE
+        pairs_of_seconds = zip(seconds[WARM_UP:], benchmark.stats.stats.data, strict=True)
+        return median_interval([a / b for a, b in pairs_of_seconds])
 
     return measure_ratio
 

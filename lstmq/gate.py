@@ -100,7 +100,18 @@ def judge(run: Run, baseline: Run | None = None) -> list[Verdict]:
             verdicts += judge_scheme(run, scheme, baseline)
         else:
             verdicts.append(not_measured(scheme, "all", "its benchmark was deselected, skipped, renamed, or failed"))
+    for case, figures in run.others.items():
+        verdicts += judge_other(case, figures, run.floors, run.machine["isa"], run.exempt)
     return verdicts
+
+
+def judge_other(
+    case: str, figures: Mapping[str, Mapping[str, float]], floors: Floors, isa: str, exempt: Collection[str]
+) -> list[Verdict]:
+    """Hold the figures of a case that is no scheme's, intervals as mappings, against its rows."""
+    intervals = {metric: Interval(**figure) for metric, figure in figures.items()}
+    # Training is measured on the sample's small model, whatever the workload.
+    return judge_floors(case, intervals, floors, isa, exempt if case != "train" else ())
 
 
 def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Verdict]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Run:
         floors: the limits it was judged by.
         exempt: the metrics that those are not for.
         cases: the schemes whose benchmark ran to its end.
+        others: figures of the cases that are no scheme's, by case and metric: ``median``, ``lower``, ``upper``.
         date: of its end, ISO 8601, UTC.
     """
 
@@ -45,6 +46,7 @@ class Run:
     floors: Floors
     exempt: Sequence[str]
     cases: Sequence[str]
+    others: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     date: str
 
     @property
@@ -196,6 +198,9 @@ def _check(run: Run, origin: str) -> None:
         raise ValueError("losses of other windows for one model than for another")
     for scheme in run.cases:
         run.figures(scheme)
+    for figures in run.others.values():
+        for figure in figures.values():
+            _expect(int | float, *asdict(Interval(**figure)).values())
     run.conditions  # noqa: B018 - it raises
 
 
