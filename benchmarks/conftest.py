@@ -17,13 +17,14 @@ from lstmq import SCHEMES, ModelConfig, gate, plots, report, runs
 from lstmq.cli.common import progress
 from lstmq.comparison import clock
 from lstmq.curves import check_plot
+from lstmq.environments import HERE, Environment, SessionError
 from lstmq.files import whole_file
 from lstmq.floors import Floors, load_floors
-from lstmq.gate import Outcome, Verdict
 from lstmq.intervals import Interval, median_interval
 from lstmq.machine import describe_machine
 from lstmq.quantization import FLOAT32, check_engine
-from lstmq.session import HERE, Environment, Plan, Recording, SessionError, measure
+from lstmq.session import Plan, Recording, measure
+from lstmq.verdicts import Outcome, Verdict, worst
 from lstmq.workload import DEFAULT_TOKENS, Workload, load_workload
 
 SLICE = 100  # tokens: long enough to time, short enough that all models meet the same machine
@@ -349,7 +350,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     this = config.stash.get(GATE, None)
     if this and not config.option.collectonly and not hasattr(config, "workerinput"):
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-            outcome = gate.worst(this.all_verdicts())
+            outcome = worst(this.all_verdicts())
             session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code
         else:
             config._benchmarksession.benchmarks.clear()

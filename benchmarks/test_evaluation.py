@@ -8,8 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from lstmq import SCHEMES
+from lstmq.environments import HERE
 from lstmq.quantization import FLOAT32
-from lstmq.session import HERE
 
 
 def test_float32(benchmark, timed, facts, judge_session):

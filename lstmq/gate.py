@@ -1,16 +1,16 @@
-"""Verdicts on what a session measured: against floors, another environment, a saved run. It knows nothing of pytest."""
+"""Judging what a session measured: by floors, another environment, a saved run. It knows nothing of pytest."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import Any
 
+from lstmq.environments import HERE, THERE
 from lstmq.floors import Floors, limits, replacement, rows_of
 from lstmq.intervals import Interval, exactly, median_interval, over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run, differences
-from lstmq.session import HERE, THERE
+from lstmq.verdicts import Outcome, Verdict, decide, in_words
 from lstmq.worker import COPY
 
 # benchmarks/study/ has the sessions that these were set by and the ones that they were tried on.
@@ -21,75 +21,6 @@ WORSE_LOSS = 0.001  # nats per token; torch 2.14 rounds dynamic quantization ane
 WORSE_KL = 1.25  # times what it was
 COPY_OFF = 0.02  # float32's copy lies in other memory, which makes it this much slower or faster and no more
 COPY_SPREAD = 0.2  # from end to end of the interval: no longer a place to measure
-
-
-class Outcome(StrEnum):
-    """What becomes of a figure, the worst first, as it decides over the session."""
-
-    FAIL = "FAIL"
-    NOT_MEASURED = "NOT MEASURED"
-    INVALID = "INVALID"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    PASS = "PASS"  # noqa: S105 - no password
-    UNJUDGED = "----"
-
-    @property
-    def exit_code(self) -> int:
-        """Pytest's own end at 6, so the gate's begin at 10."""
-        return {"FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11, "NOT MEASURED": 12}.get(self.value, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What became of one figure.
-
-    Attributes:
-        question: ``floor``, ``against`` the other environment, ``baseline``, or ``session`` for the machine itself.
-        case: ``int8``, say.
-        metric: ``speedup``, say.
-        outcome: of it.
-        figure: as measured; what is not noisy has equal ends.
-        limit: what was expected, or why nothing is.
-        details: both arms, now and then; what was measured before; advice.
-    """
-
-    question: str
-    case: str
-    metric: str
-    outcome: Outcome
-    figure: Interval
-    limit: str
-    details: str = ""
-
-    @property
-    def shown(self) -> str:
-        """The figure, with its interval if it is noisy."""
-        ends = "" if self.figure.lower == self.figure.upper else f" [{self.figure.lower:.4g}, {self.figure.upper:.4g}]"
-        return "" if math.isnan(self.figure.median) else f"{in_words(self.figure.median)}{ends}"
-
-    def __str__(self) -> str:
-        details = f" ({self.details})" if self.details else ""
-        return f"{self.outcome}  {self.case} {self.metric} {self.shown}: {self.limit}{details}"
-
-
-def in_words(number: float) -> str:
-    """Return a figure with the digits that matter: all of bytes, four of others."""
-    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
-
-
-def worst(verdicts: Iterable[Verdict]) -> Outcome:
-    """Return the outcome that the session has."""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    return next((outcome for outcome in Outcome if outcome in outcomes), Outcome.NOT_MEASURED)
-
-
-def decide(figure: Interval, at_least: float = -math.inf, at_most: float = math.inf) -> Outcome:
-    """Pass what clears the limits at its worse end, fail what does not even at its better; NaN fails."""
-    if figure.lower >= at_least and figure.upper <= at_most:
-        return Outcome.PASS
-    if figure.upper >= at_least and figure.lower <= at_most:
-        return Outcome.INCONCLUSIVE
-    return Outcome.FAIL
 
 
 def judge(run: Run, baseline: Run | None = None) -> list[Verdict]:

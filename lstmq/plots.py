@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lstmq.environments import HERE
 from lstmq.files import whole_file
 from lstmq.floors import rows_of
-from lstmq.gate import Outcome, Verdict
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run
-from lstmq.session import HERE
+from lstmq.verdicts import Outcome, Verdict
 
 COLOURS = {Outcome.PASS: "tab:green", Outcome.FAIL: "tab:red", Outcome.UNJUDGED: "tab:gray"}
 

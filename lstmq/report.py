@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lstmq.comparison import Row
-from lstmq.gate import Outcome, Verdict, worst
 from lstmq.session import Recording
+from lstmq.verdicts import Outcome, Verdict, worst
 
 HEADERS = ("size MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
 

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lstmq.environments import HERE
 from lstmq.fidelity import Fidelity
 from lstmq.floors import Floors, check_floors
 from lstmq.intervals import Interval, exactly, over_workers
 from lstmq.quantization import FLOAT32
-from lstmq.session import HERE, Plan, Recording
+from lstmq.session import Plan, Recording
 from lstmq.worker import COPY
 from lstmq.workload import Subject, Workload
 

@@ -7,9 +7,10 @@ import torch
 from hypothesis import strategies as st
 
 from lstmq import LSTMModel, ModelConfig
+from lstmq.environments import HERE, THERE
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run
-from lstmq.session import HERE, THERE, Plan, Recording
+from lstmq.session import Plan, Recording
 from lstmq.worker import COPY, PROTOCOL
 
 # Anything that survives being written between spaces: no white space inside, no lone surrogates, not empty.

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq.floors import ISAS, check_floors, limits, load_floors, replacement, rows_of
-from lstmq.gate import Outcome, judge_floors
+from lstmq.gate import judge_floors
 from lstmq.intervals import exactly
 from lstmq.quantization import SCHEMES
+from lstmq.verdicts import Outcome
 from strategies import MACHINE
 
 FLOORS = Path(__file__).parents[1] / "benchmarks" / "floors.toml"

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmq import gate
+from lstmq.environments import HERE, THERE
 from lstmq.floors import rows_of
-from lstmq.gate import Outcome, decide, judge, judge_floors, judge_scheme, judge_session, replacements, worst
+from lstmq.gate import judge, judge_floors, judge_scheme, judge_session, replacements
 from lstmq.intervals import Interval, exactly, over_workers
 from lstmq.quantization import FLOAT32
-from lstmq.session import HERE, THERE
+from lstmq.verdicts import Outcome, decide, worst
 from lstmq.worker import COPY
 from strategies import FAR, MACHINE, SECONDS, SIZES, a_run, noisy_runs, slices
 

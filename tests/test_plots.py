@@ -5,9 +5,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from lstmq import gate, plots
-from lstmq.gate import Outcome
+from lstmq.environments import HERE
 from lstmq.quantization import FLOAT32
-from lstmq.session import HERE
+from lstmq.verdicts import Outcome
 from strategies import FAR, SECONDS, a_run, slices
 
 BF16 = {"sizes": {"bf16": 2_000}, "far": {"bf16": FAR["int8"]}}

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq import gate, report
-from lstmq.gate import Outcome, not_measured, worst
+from lstmq.gate import not_measured
 from lstmq.intervals import Interval, exactly
+from lstmq.verdicts import Outcome, worst
 from strategies import SECONDS, a_run
 
 printable = st.text(st.characters(categories=("L", "N", "P", "S"), codec="utf-8"), min_size=1, max_size=20)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmq import Dictionary, batchify, gate, report, runs
+from lstmq.environments import HERE, THERE
 from lstmq.intervals import over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.runs import RunError, as_json, conditions, describe_workload, differences, from_json
-from lstmq.session import HERE, THERE
+from lstmq.verdicts import Outcome, worst
 from lstmq.worker import COPY
 from lstmq.workload import Subject, Workload
 from strategies import FAR, SECONDS, SIZES, a_run, noisy_runs, slices, stream
@@ -145,7 +146,7 @@ def is_refused_or_judged(document):
         assert len(str(error).splitlines()) == 1
         return
     for verdicts in (gate.judge(run), gate.judge(run, RUN), gate.judge(RUN, run)):
-        assert gate.worst(verdicts) in gate.Outcome
+        assert worst(verdicts) in Outcome
         report.verdict_lines(verdicts)
         report.verdict_markdown(verdicts, report.environments(run.recording))
     assert all(isinstance(line, str) for line in gate.obstacles(RUN.conditions, run))
@@ -269,4 +270,4 @@ def test_ratios_are_of_slices_that_both_read():
 
 def test_the_builder_builds_what_can_be_judged():
     """So that what tests say of made-up runs is of runs."""
-    assert gate.worst(gate.judge(a_run(there={}), a_run())) is gate.Outcome.PASS
+    assert worst(gate.judge(a_run(there={}), a_run())) is Outcome.PASS

@@ -21,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lstmq
-from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, checkpoint, evaluate, session, worker
+from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, checkpoint, environments, evaluate, session, worker
+from lstmq.environments import HERE, THERE, Environment, SessionError
 from lstmq.fidelity import compare_predictions
 from lstmq.machine import describe_machine
 from lstmq.quantization import FLOAT32, quantize
-from lstmq.session import HERE, THERE, Environment, Plan, SessionError, measure
+from lstmq.session import Plan, measure
 from lstmq.size import model_size
 from lstmq.worker import COPY, PROTOCOL
 from lstmq.workload import Subject, Workload
@@ -113,7 +114,7 @@ def made_up(plan, environments=BOTH, on_slice=None):
     """Return the recording of a session of made-up workers, and what each read that counts."""
     workers = Workers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_Asked", workers)
+        patch.setattr(session, "Asked", workers)
         recording = measure(WORKLOAD, plan, environments, on_slice)
     assert not workers.alive
     assert not workers.outstanding
@@ -236,7 +237,7 @@ def test_a_text_that_is_no_longer_than_a_slice_is_refused(monkeypatch):
         return [population[0]] * k
 
     monkeypatch.setattr(session.random.Random, "sample", sample)
-    monkeypatch.setattr(session, "_Asked", Workers())
+    monkeypatch.setattr(session, "Asked", Workers())
     measure(WORKLOAD, Plan(schemes=("int8",), tokens=len(SPEED.source) - 1), BOTH)
     with pytest.raises(ValueError, match="101"):
         measure(WORKLOAD, Plan(schemes=("int8",), tokens=len(SPEED.source)), BOTH)
@@ -370,7 +371,7 @@ def processes(monkeypatch, tmp_path):
 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(session.tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(session.subprocess, "Popen", popen)
+    monkeypatch.setattr(environments.subprocess, "Popen", popen)
     yield started
     assert all(process.returncode is not None for process in started)
     assert not [*(tmp_path / "temporary").iterdir()]
@@ -448,7 +449,7 @@ failures = {
 @pytest.mark.parametrize(("environment", "message"), failures.values(), ids=failures)
 def test_a_worker_that_fails_is_one_line_that_names_it(environment, message, processes, monkeypatch):
     if "nothing for" in message:
-        monkeypatch.setattr(session, "PATIENCE", 0.5)
+        monkeypatch.setattr(environments, "PATIENCE", 0.5)
     plan = Plan(schemes=("int8",), workers=1, pairs=1, tokens=10)
     with pytest.raises(SessionError) as caught:
         measure(WORKLOAD, plan, [environment])
@@ -469,7 +470,7 @@ def test_a_worker_that_fails_takes_the_other_with_it(processes):
 
 def test_a_worker_that_stops_reading_a_long_request_hangs_too(processes, monkeypatch):
     """The request is longer than what a pipe holds, so that writing it waits for the worker."""
-    monkeypatch.setattr(session, "PATIENCE", 0.5)
+    monkeypatch.setattr(environments, "PATIENCE", 0.5)
     long = replace(SPEED, source=batchify(stream(30, 100_000, 0), 1))
     caught = []
 

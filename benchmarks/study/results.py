@@ -7,12 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from lstmq import gate
+from lstmq.environments import HERE, THERE
 from lstmq.floors import load_floors
-from lstmq.gate import Outcome
 from lstmq.intervals import over_workers, share_interval
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run
-from lstmq.session import HERE, THERE, Recording
+from lstmq.session import Recording
+from lstmq.verdicts import Outcome
 from lstmq.worker import COPY
 
 FOLDER = Path(__file__).parent

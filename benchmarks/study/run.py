@@ -18,7 +18,8 @@ import click
 import torch
 
 from lstmq import evaluate
-from lstmq.session import HERE, THERE, Environment, Plan, measure
+from lstmq.environments import HERE, THERE, Environment
+from lstmq.session import Plan, measure
 from lstmq.workload import load_workload
 
 FOLDER = Path(__file__).parent

@@ -11,6 +11,7 @@ from lstmq.curves import check_plot
 from lstmq.files import whole_file
 from lstmq.floors import load_floors
 from lstmq.plots import plot_run
+from lstmq.verdicts import worst
 
 
 @click.command("gate")
@@ -65,4 +66,4 @@ def gate_command(
             path.write_text("\n".join(report.verdict_markdown(verdicts, notes)) + "\n", encoding="utf-8")
     if plot:
         plot_run(now, verdicts, plot)
-    return gate.worst(verdicts).exit_code
+    return worst(verdicts).exit_code
