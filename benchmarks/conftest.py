@@ -345,15 +345,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
-    """Set the exit code before pytest-benchmark saves the run; one that was cut short is not saved."""
+    """Set the exit code before pytest-benchmark saves the run; what was cut short, or timed nothing, is not saved."""
     config = session.config
     this = config.stash.get(GATE, None)
     if this and not config.option.collectonly and not hasattr(config, "workerinput"):
-        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if whole:
             outcome = worst(this.all_verdicts())
             session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code
-        else:
-            config._benchmarksession.benchmarks.clear()
+        if not whole or not this.recording:
+            saving = config._benchmarksession
+            saving.save = saving.autosave = saving.json = None
     return (yield)
 
 
