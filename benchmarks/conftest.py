@@ -362,7 +362,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 @pytest.hookimpl(trylast=True)  # after pytest-benchmark's tables
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     this = config.stash.get(GATE, None)
-    if not this or config.option.collectonly or config._benchmarksession.xdist_worker:
+    if not this or config.option.collectonly or hasattr(config, "workerinput"):
         return
     verdicts = this.all_verdicts()
     terminalreporter.section(f"the gate, against {config.getoption('--floors') or 'benchmarks/floors.toml'}")
