@@ -120,8 +120,9 @@ class Asked:
     def _watched(self, patience: float) -> Iterator[None]:
         """Kill the worker if the block takes longer."""
         watch = threading.Timer(patience, self._give_up)
-        watch.start()
+        watch.daemon = True  # an interrupt may come while it starts, and is not to wait for it
         try:
+            watch.start()
             yield
         finally:
             watch.cancel()
