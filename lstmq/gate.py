@@ -152,6 +152,7 @@ def judge_against(run: Run, scheme: str) -> list[Verdict]:
 def judge_slower(run: Run, scheme: str) -> Verdict:
     """Judge the seconds of a scheme here over its seconds there."""
     slower = over_workers(run.ratios((HERE, scheme), (THERE, scheme)))
+    float32 = over_workers(run.ratios((HERE, FLOAT32), (THERE, FLOAT32)))
     outcome = decide(slower, at_most=1 + SLOWER_THAN_THERE)
     advice = "; more --workers or --pairs would decide it" if outcome is Outcome.INCONCLUSIVE else ""
     return Verdict(
@@ -161,7 +162,7 @@ def judge_slower(run: Run, scheme: str) -> Verdict:
         outcome=outcome,
         figure=slower,
         limit=f"at most {1 + SLOWER_THAN_THERE}",
-        details=_arms(scheme, _times(run, HERE, scheme), _times(run, THERE, scheme), "there") + advice,
+        details=_arms(scheme, (run, HERE), (run, THERE), (slower.median, float32.median)) + advice,
     )
 
 
@@ -178,6 +179,7 @@ def judge_kept(run: Run, baseline: Run, scheme: str) -> Verdict:
     now, then = run.speedup(scheme), baseline.speedup(scheme)
     lowest, highest = max(now.lower, 0) / then.upper, now.upper / then.lower if then.lower > 0 else math.inf
     kept = Interval(median=now.median / then.median, lower=lowest, upper=highest)
+    changes = [run.us_per_token(HERE, arm) / baseline.us_per_token(HERE, arm) for arm in (scheme, FLOAT32)]
     outcome = decide(kept, at_least=1 - SPEEDUP_LOST)
     advice = "; --gate-against decides it" if outcome is Outcome.INCONCLUSIVE else ""
     return Verdict(
@@ -187,7 +189,7 @@ def judge_kept(run: Run, baseline: Run, scheme: str) -> Verdict:
         outcome=outcome,
         figure=kept,
         limit=f"at least {1 - SPEEDUP_LOST} of {then.median:.3g}",
-        details=_arms(scheme, _times(run, HERE, scheme), _times(baseline, HERE, scheme), "then") + advice,
+        details=_arms(scheme, (run, HERE), (baseline, HERE), (changes[0], changes[1])) + advice,
     )
 
 
@@ -218,22 +220,19 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
     ]
 
 
-def _times(run: Run, environment: str, scheme: str) -> tuple[float, float]:
-    return run.us_per_token(environment, FLOAT32), run.us_per_token(environment, scheme)
-
-
-def _arms(scheme: str, now: tuple[float, float], then: tuple[float, float], other: str) -> str:
-    """Say both arms in us/token, now and then, and which of them moved."""
-    float32, quantized = (a / b for a, b in zip(now, then, strict=True))
+def _arms(scheme: str, now: tuple[Run, str], then: tuple[Run, str], changes: tuple[float, float]) -> str:
+    """Say both arms in us/token, now and then, and which moved, by the times that each takes of what it took."""
+    other = "there" if then[1] == THERE else "then"
+    arms = [
+        f"{arm} {now[0].us_per_token(now[1], arm):.1f}{unit}, {other} {then[0].us_per_token(then[1], arm):.1f}"
+        for arm, unit in ((scheme, " us/token"), (FLOAT32, ""))
+    ]
     moved = [
-        f"{name} got {'slower' if change > 1 else 'faster'}"
-        for name, change in ((scheme, quantized), (FLOAT32, float32))
+        f"{arm} got {'slower' if change > 1 else 'faster'}"
+        for arm, change in zip((scheme, FLOAT32), changes, strict=True)
         if abs(change - 1) > SLOWER_THAN_THERE
     ]
-    return (
-        f"{scheme} {now[1]:.1f} us/token, {other} {then[1]:.1f}; {FLOAT32} {now[0]:.1f}, {other} {then[0]:.1f}: "
-        f"{' and '.join(moved) or 'neither moved'}"
-    )
+    return f"{'; '.join(arms)}: {' and '.join(moved) or 'neither moved'}"
 
 
 def replacements(
