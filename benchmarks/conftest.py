@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from pytest_benchmark.storage.file import FileStorage
 from torch import Tensor
 
 from lstmq import SCHEMES, ModelConfig, gate, plots, report, runs
@@ -20,7 +21,7 @@ from lstmq.curves import check_plot
 from lstmq.environments import HERE, Environment, SessionError
 from lstmq.files import whole_file
 from lstmq.floors import Floors, load_floors
-from lstmq.intervals import Interval, median_interval
+from lstmq.intervals import ENOUGH, Interval, median_interval
 from lstmq.machine import describe_machine
 from lstmq.quantization import FLOAT32, check_engine
 from lstmq.session import Plan, Recording, measure
@@ -79,6 +80,8 @@ class Gate:
         for name in ("--threads", "--bptt", "--workers", "--pairs"):
             if option(name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {option(name)}")
+        if option("--workers") < ENOUGH > option("--pairs"):
+            raise ValueError(f"no interval of 99 % without {ENOUGH} --workers, or {ENOUGH} --pairs in each")
         torch.set_num_threads(option("--threads"))
         check_engine(option("--engine"))
         if option("--gate-plot"):
@@ -165,7 +168,7 @@ BASELINES = pytest.StashKey[list[dict[str, object]]]()
 
 
 def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, object]) -> None:
-    """Hear which runs ``--benchmark-compare`` found, in whatever storage."""
+    """Hear which runs ``--benchmark-compare`` found, for storages that are no files."""
     config.stash.setdefault(BASELINES, []).append(compared_benchmark)
 
 
@@ -198,14 +201,14 @@ def _find_baseline(config: pytest.Config) -> runs.Run | None:
         if required:
             raise ValueError("--gate-baseline=require needs --benchmark-compare")
         return None
-    storage = config._benchmarksession.storage
-    if hasattr(storage, "query"):  # files, and not a server
-        found = storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare)
-        for path in found[-1:]:
-            runs.read(path)
-    why = "no saved run was found"
-    if documents := config.stash.get(BASELINES, []):
+    storage, baseline = config._benchmarksession.storage, None
+    if isinstance(storage, FileStorage):
+        if found := storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare):
+            baseline = runs.read(found[-1])
+    elif documents := config.stash.get(BASELINES, []):
         baseline = runs.from_json(documents[-1], "the baseline")
+    why = "no saved run was found"
+    if baseline:
         now = runs.conditions(this.facts, this.described, asdict(this.plan))
         obstacles = gate.obstacles(now, baseline)
         if not obstacles:
@@ -320,7 +323,7 @@ def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[.
 
         benchmark.pedantic(target, setup=read_reference, rounds=pairs, warmup_rounds=WARM_UP)
         if benchmark.disabled:
-            pytest.fail("not measured: benchmarks are disabled", pytrace=False)
+            raise NotPassed("not measured: benchmarks are disabled", pytrace=False)
         benchmark.extra_info["tokens"] = SLICE
         pairs_of_seconds = zip(seconds[WARM_UP:], benchmark.stats.stats.data, strict=True)
         return median_interval([a / b for a, b in pairs_of_seconds])
@@ -352,7 +355,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
         if whole:
             outcome = worst(this.all_verdicts())
-            session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code
+            failed = exitstatus == pytest.ExitCode.TESTS_FAILED
+            session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code or int(failed)
         if not whole or not this.recording:
             saving = config._benchmarksession
             saving.save = saving.autosave = saving.json = None

@@ -13,7 +13,7 @@ from lstmq.runs import Run, differences
 from lstmq.verdicts import Outcome, Verdict, decide, in_words
 from lstmq.worker import COPY
 
-# benchmarks/study/ has the sessions that these were set by and the ones that they were tried on.
+# benchmarks/study/ tries them on sessions other than those that they were set by.
 SLOWER_THAN_THERE = 0.025  # the share by which a scheme may be slower than in the other environment
 SPEEDUP_LOST = 0.25  # the share of a saved run's speedup that another hour, and a busy machine, may take
 CONTAINER = 4096  # bytes that another torch's file format may take beside the weights: from 2.2 to 2.13 it was 333
@@ -112,7 +112,7 @@ def judge_floors(
             if outcome is not Outcome.PASS and "measured" in row:
                 details = f"it was {row['measured']} on {row.get('date', 'a day')}, {row.get('machine', 'a machine')}"
         if outcome is Outcome.INCONCLUSIVE:
-            details += "; more --workers would decide it"
+            details += "; --workers 12, or more --pairs, would decide it"
         verdicts.append(
             Verdict(
                 question="floor",
@@ -154,7 +154,7 @@ def judge_slower(run: Run, scheme: str) -> Verdict:
     slower = over_workers(run.ratios((HERE, scheme), (THERE, scheme)))
     float32 = over_workers(run.ratios((HERE, FLOAT32), (THERE, FLOAT32)))
     outcome = decide(slower, at_most=1 + SLOWER_THAN_THERE)
-    advice = "; more --workers or --pairs would decide it" if outcome is Outcome.INCONCLUSIVE else ""
+    advice = "; --workers 12, or more --pairs, would decide it" if outcome is Outcome.INCONCLUSIVE else ""
     return Verdict(
         question="against",
         case=scheme,
@@ -242,7 +242,12 @@ def replacements(
     tables: dict[str, list[str]] = {}
     for verdict in verdicts:
         row = rows_of(floors, verdict.case, machine["isa"]).get(verdict.metric)
-        if verdict.question == "floor" and verdict.outcome is Outcome.FAIL and row:
+        if (
+            verdict.question == "floor"
+            and verdict.outcome is Outcome.FAIL
+            and row
+            and not math.isnan(verdict.figure.median)
+        ):
             of_isa = verdict.metric in floors[verdict.case].get(machine["isa"], {})
             table = f"{verdict.case}.{machine['isa']}" if of_isa else verdict.case
             line = replacement(verdict.metric, row, verdict.figure.median, machine, date, command)

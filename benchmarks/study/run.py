@@ -75,8 +75,11 @@ def be_load():
 @click.option("--slowed", default=20, show_default=True, help="Sessions of each slowdown in each condition.")
 @click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=FOLDER / "sessions.jsonl")
+@click.option("--cpu", type=int, help="Stay on this processor: two studies may then load one another.")
 @click.option("--load", is_flag=True, hidden=True, help="Be the load.")
-def main(unchanged, slowed, condition, out, load):
+def main(unchanged, slowed, condition, out, cpu, load):
+    if cpu is not None:
+        os.sched_setaffinity(0, {cpu})
     if load:
         be_load()
     lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []

@@ -104,7 +104,7 @@ def spoil_quantization(module):
 
 def spoil_evaluation(module):
     """Change what a worker times, and nothing that it tells of predictions."""
-    evaluate, thread_time, generator = module.evaluate, time.thread_time, random.Random(0)
+    evaluate, process_time, generator = module.evaluate, time.process_time, random.Random(0)
     told, slices, jitter = 0.0, 0, SABOTAGE.get("jitter", 0)
 
     def sabotaged(model, source, bptt):
@@ -118,16 +118,16 @@ def spoil_evaluation(module):
         if "jitter" in SABOTAGE:
             told += (1 if scheme else 2.5) * longer * generator.uniform(1 - jitter, 1 + jitter)
             return 0.0
-        start = thread_time()
+        start = process_time()
         loss = evaluate(model, source, bptt)
-        until = start + (thread_time() - start) * longer
-        while longer > 1 and thread_time() < until:
+        until = start + (process_time() - start) * longer
+        while longer > 1 and process_time() < until:
             pass
         return loss
 
     module.evaluate = sabotaged
     if "jitter" in SABOTAGE:
-        time.thread_time = lambda: told
+        time.process_time = lambda: told
 
 
 if SABOTAGE.get("kill") == "session":  # Python does not hear SIGINT if what started the tests ignores it
