@@ -120,6 +120,7 @@ class Gate:
         self.cases: list[str] = []
         self.others: dict[str, dict[str, dict[str, float]]] = {}  # figures of the cases that are no scheme's
         self.failed_otherwise = False
+        self.code: int | None = None  # what the session ends with, if it was not cut short
 
     def _exempt(self, own: bool, text: bool) -> set[str]:
         """Return the metrics that the floors are not for: unless they are one's own, they are the tutorial's."""
@@ -356,7 +357,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         if whole:
             outcome = worst(this.all_verdicts())
             failed = exitstatus == pytest.ExitCode.TESTS_FAILED
-            session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code or int(failed)
+            this.code = session.exitstatus = 1 if this.failed_otherwise else outcome.exit_code or int(failed)
         if not whole or not this.recording:
             saving = config._benchmarksession
             saving.save = saving.autosave = saving.json = None
@@ -375,7 +376,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         notes += report.environments(this.recording)
     notes += [this.without_baseline] if this.without_baseline else []
     notes += [f"baseline: the run of {this.baseline.date}"] if this.baseline else []
-    for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
+    conclusion = report.conclusion(verdicts)
+    if this.code is None:
+        conclusion = "cut short: nothing is concluded"
+    elif this.code != worst(verdicts).exit_code:
+        conclusion = f"a case failed that is no figure (exit code {this.code}); of the figures: {worst(verdicts)}"
+    for line in (*notes, "", *report.verdict_lines(verdicts), "", conclusion):
         terminalreporter.line(line)
     command = " ".join(["pytest", *map(str, config.invocation_params.args)])
     if rows := gate.replacements(verdicts, this.floors, this.facts, datetime.now(UTC).date().isoformat(), command):
@@ -384,9 +390,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         with whole_file(proposal) as path:
             path.write_text(rows, encoding="utf-8")
         terminalreporter.line(f"\nIf it is to stay so, these rows (also in {proposal}) replace the floors':\n\n{rows}")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+    if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and this.code is not None:
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write("\n".join(report.verdict_markdown(verdicts, notes)) + "\n")
+            file.write("\n".join([*report.verdict_markdown(verdicts, notes), "", conclusion]) + "\n")
     if config.getoption("--gate-plot") and this.recording:
         plots.plot_run(this.run, verdicts, config.getoption("--gate-plot"))
         terminalreporter.line(f"drawn: {config.getoption('--gate-plot')}")

@@ -160,6 +160,8 @@ def test_what_is_whole_is_saved_and_compared_with_and_nothing_else_is(suite, tmp
     (interrupted,) = suite(saving, jitter=0, kill="session")
     assert interrupted.code == INTERRUPTED, interrupted
     assert {*interrupted.verdicts.values()} == {"NOT MEASURED"}
+    assert "cut short: nothing is concluded" in interrupted.out
+    assert "exit code" not in interrupted.out
     assert not [*storage.rglob("*.json")]
     assert not (tmp_path / "cut.json").exists()
 
