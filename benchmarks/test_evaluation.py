@@ -16,7 +16,7 @@ def test_float32(benchmark, timed, facts, judge_session):
     """The reference, and its copy: how far from 1 is what this machine makes of no difference at all?"""
     run = timed(FLOAT32)
     benchmark.extra_info.update(facts, loss=run.fidelity(HERE, FLOAT32).loss)
-    benchmark.extra_info.update(size=run.size(HERE, FLOAT32), ratio_to_its_copy=asdict(judge_session().figure))
+    benchmark.extra_info.update(size=run.size(HERE, FLOAT32), ratio_to_its_copy=asdict(judge_session()[0].figure))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -1,6 +1,7 @@
 """Is ``evaluate`` as cheap as the model calls and the loss that it cannot do without?"""
 
 import ctypes
+import sys
 
 import pytest
 import torch
@@ -28,8 +29,7 @@ def steady_heap():
     A window's logits are 3 MB. Whether they are given back to the system and taken anew is decided by what else lies on
     the heap, not by the loop, and it makes 4 % of either side's time.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:  # glibc's
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # glibc's
         trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 2**30)
         mallopt(mmap_threshold, 2**25)

@@ -23,8 +23,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield target
         return
     target = target.resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"no such folder to write to: {target.parent}")
+    check_folder(target)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
@@ -34,6 +33,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Raise ``FileNotFoundError`` if the folder to write ``path`` to is not there: now, not when all is done."""
+    if not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"no such folder to write to: {path.resolve().parent}")
 
 
 def _umask() -> int:

@@ -1,14 +1,15 @@
-"""Limits that a file holds: :func:`load_floors`, and what would replace a row of it, :func:`replacement`."""
+"""Limits that a file holds: :func:`load_floors`."""
 
-import json
 import tomllib
 from collections.abc import Mapping
 from datetime import date, time
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Any
 
-ISAS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2")  # as lstmq.machine tells them
+from lstmq.machine import ISAS
+from lstmq.quantization import FLOAT32, SCHEMES
+
+OTHERS = (FLOAT32, "evaluate", "train", "corpus")  # cases of the benchmarks that are no scheme's
 Row = Mapping[str, Any]
 """A limit: ``at_least``, ``at_most`` or both, and what it was ``measured`` as, when, where and by which command."""
 
@@ -30,6 +31,9 @@ def load_floors(path: Path) -> Floors:
     except ValueError as error:  # not TOML, or not UTF-8
         raise ValueError(f"{path}: {error}") from None
     check_floors(floors, str(path))
+    if unknown := floors.keys() - {*SCHEMES, *OTHERS}:
+        there = ", ".join([*SCHEMES, *OTHERS])
+        raise ValueError(f"{path}: no such case: {', '.join(sorted(unknown))}; there are {there}")
     return floors
 
 
@@ -63,28 +67,3 @@ def rows_of(floors: Floors, case: str, isa: str) -> dict[str, Row]:
 def limits(row: Row) -> str:
     """Return what the row demands, in words."""
     return " and ".join(f"{key.replace('_', ' ')} {row[key]:g}" for key in ("at_least", "at_most") if key in row)
-
-
-def replacement(metric: str, row: Row, figure: float, machine: Mapping[str, Any], date: str, command: str) -> str:
-    """Return the line of TOML that would let ``figure`` pass by as much as the row let pass what it was measured as.
-
-    The slack of a ratio is a share of it, that of a difference an amount.
-    """
-    line = []
-    for key, rounding in (("at_least", ROUND_FLOOR), ("at_most", ROUND_CEILING)):
-        if key in row:
-            measured = row.get("measured", row[key])
-            limit = figure * (row[key] / measured) if _is_ratio(metric) and measured else figure + (row[key] - measured)
-            line.append(f"{key} = {Context(prec=4, rounding=rounding).create_decimal_from_float(limit):g}")
-    where = f"{machine['cpu']} ({machine['isa']}), torch {machine['torch']}"
-    line += [f"measured = {figure:.4g}", f"date = {date}", f"machine = {_text(where)}", f"command = {_text(command)}"]
-    return f"{metric} = {{ {', '.join(line)} }}"
-
-
-def _text(text: str) -> str:
-    """Return text as TOML has it: as JSON does, but for one character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _is_ratio(metric: str) -> bool:
-    return metric in ("speedup", "size_ratio", "overhead", "bytes_per_token")

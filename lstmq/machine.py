@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+ISAS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp")  # Linux's names, by processor the best first
+
 
 def describe_machine(engine: str | None = None) -> dict[str, str | int]:
     """Return the CPU, its widest integer instructions, torch, its int8 engine and threads, Python and the system.
@@ -32,6 +34,7 @@ def _cpu() -> tuple[str, str]:
     except OSError:  # not Linux
         return fallback
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", "").split()
-    isa = next((name for name in ("amx_int8", "avx512_vnni", "avx_vnni", "avx2") if name in flags), fallback[1])
-    return facts.get("model name", fallback[0]), isa
+    flags = facts.get("flags", facts.get("Features", "")).split()  # of x86, of ARM
+    isa = next((name for name in ISAS if name in flags), fallback[1])
+    part = "".join(f" {facts[key]}" for key in ("CPU implementer", "CPU part") if key in facts)  # ARM's have no name
+    return facts.get("model name", f"{fallback[0]}{part}"), isa

@@ -52,11 +52,14 @@ def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def environments(recording: Recording) -> list[str]:
     """Return a line on what each environment is, and one on how it was measured."""
-    lines = []
+    lines, sides = [], []
     for name, told in recording.environments.items():
         machine = told["machine"]
         where = f"{machine['cpu']} ({machine['isa']}), torch {machine['torch']}, engine {machine['engine']}"
-        lines.append(f"{name}: {where}, Python {machine['python']}, lstmq {told['lstmq']}")
+        lines.append(f"{name}: {where}, Python {machine['python']}, lstmq {told['lstmq']} in {told['place']}")
+        sides.append((machine["torch"], machine["python"], told["place"]))
+    if len(sides) == 2 and sides[0] == sides[1]:
+        lines.append("here and there are one and the same: what differs is the machine's doing")
     plan = recording.plan
     more = f" and {plan['more']} more, quantized," if plan["more"] else ""
     clock = "CPU time of one thread" if plan["clock"] == "cpu" else f"wall time on {plan['threads']} threads"
@@ -64,6 +67,8 @@ def environments(recording: Recording) -> list[str]:
         f"{plan['workers']} fresh processes of each, {plan['pairs']} slices{more} in each process, "
         f"{clock}; in brackets, intervals of 99 % over processes"
     )
+    if plan["clock"] == "cpu" and not all(told["pinned"] for told in recording.environments.values()):
+        lines.append("processes were not kept on one processor, as this system cannot or may not: intervals are wide")
     return lines
 
 

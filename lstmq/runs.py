@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -39,7 +40,9 @@ class Run:
         exempt: the metrics that those are not for.
         cases: the schemes whose benchmark ran to its end.
         others: figures of the cases that are no scheme's, by case and metric: ``median``, ``lower``, ``upper``.
+        failures: names of the cases that failed, and for no figure.
         date: of its end, ISO 8601, UTC.
+        outcome: what it ended as, in :class:`lstmq.verdicts.Outcome`'s words.
     """
 
     recording: Recording
@@ -48,7 +51,9 @@ class Run:
     exempt: Sequence[str]
     cases: Sequence[str]
     others: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    failures: Sequence[str] = field(default_factory=list)
     date: str
+    outcome: str = ""
 
     @property
     def machine(self) -> Mapping[str, Any]:
@@ -131,8 +136,17 @@ def as_json(run: Run, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what lies under :data:`KEY` of pytest-benchmark's JSON."""
     return {"version": VERSION, **{field.name: getattr(run, field.name) for field in fields(run)}} | {
         "recording": asdict(run.recording),
-        "verdicts": list(verdicts),
+        "verdicts": _finite(list(verdicts)),
     }
+
+
+def _finite(value: Any) -> Any:
+    """Return what JSON can hold, for other readers: it has neither infinity nor NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(path: Path) -> Run:
@@ -176,13 +190,16 @@ def _check(run: Run, origin: str) -> None:
     check_floors(run.floors, origin)
     plan = run.recording.plan
     Plan(**{key: value for key, value in plan.items() if key != "clock"})
-    _expect(str, plan["clock"], *plan["schemes"], *run.cases, *run.exempt)
+    _expect(str, plan["clock"], *plan["schemes"], *run.cases, *run.exempt, *run.failures, run.date, run.outcome)
     windows = []
     for name, environment in run.recording.environments.items():
-        _expect(str, environment["lstmq"], *(environment["machine"][key] for key in MACHINE))
+        _expect(str, environment["lstmq"], environment["place"], *(environment["machine"][key] for key in MACHINE))
+        _expect(bool, environment["pinned"])
         _expect(Mapping, environment["absent"])
         _expect(str, *environment["absent"].values())
         models = environment["models"]
+        if missing := {*plan["schemes"]} - {*models, *environment["absent"]}:
+            raise ValueError(f"nothing of {', '.join(missing)} {name}")
         if run.recording.seconds[name].keys() != {*models} or not {FLOAT32, COPY} <= {*models}:
             raise ValueError(f"times of {', '.join(run.recording.seconds[name])} for the models {', '.join(models)}")
         for arm, workers in run.recording.seconds[name].items():

@@ -16,6 +16,7 @@ from lstmq.worker import COPY
 from lstmq.workload import Subject, Workload
 
 LAYOUT = 16  # slices after which models move: where their weights lie makes them faster or slower by about 1 %
+MORE = 15  # times as many slices, quantized only, against another environment: int8 against int8 is the tight question
 SLOWEST = 0.05  # seconds more for each token of a text that is read in one go
 
 
@@ -67,7 +68,8 @@ class Recording:
 
     Attributes:
         plan: as it was, with the clock's name.
-        environments: by name: hello, machine, sizes in bytes, absent schemes, fidelity by scheme.
+        environments: by name: hello, machine, whether on one processor, sizes in bytes, absent schemes, fidelity by
+            scheme.
         slices: by worker, the first token of each slice, in the order in which they were read.
         seconds: by environment, model, worker and slice, on the plan's clock; ``None`` where float32 did not read.
         wall: likewise, wall time.

@@ -20,8 +20,8 @@ class Outcome(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """Pytest's own end at 6, so the gate's begin at 10."""
-        return {"FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11, "NOT MEASURED": 12}.get(self.value, 0)
+        """Pytest's own end at 6, so the gate's begin at 10; a session in which nothing is judged is no pass."""
+        return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11}.get(self.value, 12)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class Verdict:
     """What became of one figure.
 
     Attributes:
-        question: ``floor``, ``against`` the other environment, ``baseline``, or ``session`` for the machine itself.
+        question: ``floor``, ``against`` the other environment, ``baseline``, ``session`` for the machine itself, or
+            ``case`` for one that failed for no figure.
         case: ``int8``, say.
         metric: ``speedup``, say.
         outcome: of it.
@@ -63,8 +64,8 @@ def in_words(number: float) -> str:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Outcome:
-    """Return the outcome that the session has."""
-    outcomes = {verdict.outcome for verdict in verdicts}
+    """Return the outcome that the session has; it is no pass if nothing was judged."""
+    outcomes = {verdict.outcome for verdict in verdicts} - {Outcome.UNJUDGED}
     return next((outcome for outcome in Outcome if outcome in outcomes), Outcome.NOT_MEASURED)
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -55,11 +56,10 @@ class Worker:
         self.source, self.bptt, self.engine = batchify(torch.tensor(source), 1), bptt, engine
         quantized, absent = self._quantize(float32, schemes)
         self.models = {FLOAT32: float32, COPY: float32, **quantized}
-        if cpu >= 0 and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {cpu})  # not before: the workers of a pair load side by side
+        pinned = _stay_on(cpu)  # not before: the workers of a pair load side by side
         for name in self.models:
             self.move(name)  # near that processor; and what a file was read into was slower than any copy, by 1 to 2 %
-        return {"machine": describe_machine(engine), "models": [*self.models], "absent": absent}
+        return {"machine": describe_machine(engine), "models": [*self.models], "absent": absent, "pinned": pinned}
 
     def _quantize(self, float32: LSTMModel, schemes: list[str]) -> tuple[dict[str, LSTMModel], dict[str, str]]:
         quantized, absent = {}, {}
@@ -93,6 +93,15 @@ class Worker:
             "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != COPY},
             "fidelity": {name: asdict(fidelity) for name, fidelity in compared.items()},
         }
+
+
+def _stay_on(cpu: int) -> bool:
+    """Keep this process on a processor; tell whether it is kept."""
+    if cpu >= 0 and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # a container may forbid it
+            os.sched_setaffinity(0, {cpu})
+            return True
+    return False
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:

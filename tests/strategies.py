@@ -61,12 +61,14 @@ def fidelity(loss, kl, agreement, windows=10):
     return {"losses": losses, "tokens": [25] * windows, "kl": kl, "agreement": agreement}
 
 
-def environment(models, machine=None, sizes=None, far=None, absent=None):
+def environment(name, models, machine=None, sizes=None, far=None, absent=None):
     """Return what a worker tells of its environment; what is not given is as above."""
     return {
         "protocol": PROTOCOL,
         "lstmq": "0.1.0",
         "torch": "2.13.0",
+        "place": f"/{name}/lstmq",
+        "pinned": True,
         "machine": MACHINE | (machine or {}),
         "models": list(models),
         "absent": absent or {},
@@ -84,7 +86,7 @@ def a_run(here=None, there=None, *, told=None, told_there=None, schemes=("int8",
         told: what :func:`environment` takes; ``told_there``, of the other one.
         schemes: of the plan.
         tokens: of a slice.
-        of: fields of the run: workload, floors, exempt, cases, date.
+        of: fields of the run: workload, floors, exempt, cases, failures, date, outcome.
     """
     arms = {HERE: SECONDS | (here or {})}
     if there is not None:
@@ -101,7 +103,7 @@ def a_run(here=None, there=None, *, told=None, told_there=None, schemes=("int8",
     recording = Recording(
         plan=asdict(plan) | {"clock": plan.clock},
         environments={
-            name: environment(seconds[name], **(facts or {}))
+            name: environment(name, seconds[name], **(facts or {}))
             for name, facts in ((HERE, told), (THERE, told_there))
             if name in seconds
         },
@@ -115,6 +117,7 @@ def a_run(here=None, there=None, *, told=None, told_there=None, schemes=("int8",
         "exempt": [],
         "cases": [scheme for scheme in schemes if scheme in seconds[HERE]],
         "date": "2026-11-24T12:00:00+00:00",
+        "outcome": "PASS",
     }
     return Run(recording=recording, **(as_it_is | of))
 
@@ -140,5 +143,6 @@ def noisy_runs(draw, there=None, calm=False):
     arms["int8"] = draw(times(draw(st.floats(0.005, 0.05)), workers, each))
     arms[COPY] = arms[FLOAT32] if calm else arms[COPY]
     other = {name: draw(times(seconds, workers, each)) for name, seconds in SECONDS.items()}
+    other[COPY] = other[FLOAT32] if calm else other[COPY]
     with_other = draw(st.booleans()) if there is None else there
     return a_run(arms, other if with_other else None)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import gate
+from lstmq import baselines, gate
 from lstmq.environments import HERE, THERE
 from lstmq.floors import rows_of
-from lstmq.gate import judge, judge_floors, judge_scheme, judge_session, replacements
+from lstmq.gate import is_noisy, judge, judge_floors, judge_scheme, judge_session
 from lstmq.intervals import Interval, exactly, over_workers
+from lstmq.proposals import replacements
 from lstmq.quantization import FLOAT32
 from lstmq.verdicts import Outcome, decide, worst
 from lstmq.worker import COPY
@@ -30,6 +31,7 @@ EXIT_CODES = {
 }
 numbers = st.floats(-10, 10)
 intervals = st.tuples(numbers, numbers, numbers).map(sorted)
+SIZE_ONLY = {"int8": {"size_ratio": {"at_least": 1}}}
 LIMITS = {"speedup": {"at_least": 2.0}, "kl": {"at_most": 0.003}, "agreement": {"at_least": 0.5, "at_most": 1}}
 
 
@@ -95,7 +97,7 @@ def test_the_worst_outcome_is_the_sessions_and_has_its_own_exit_code(found):
         assert worst(verdicts) is expected
         assert worst(verdicts).exit_code == EXIT_CODES[expected]
     else:
-        assert worst(verdicts).exit_code == (0 if found else 12)
+        assert worst(verdicts).exit_code == 12
 
 
 def test_the_exit_codes_are_none_of_pytests_own_but_that_of_a_failure():
@@ -122,7 +124,7 @@ def test_what_has_no_limit_or_is_exempt_is_shown_and_not_judged():
         [verdict] = judge_floors(case, {metric: exactly(1.0)}, floors, "avx2", exempt)
         assert verdict.outcome is Outcome.UNJUDGED
         assert verdict.shown == "1"
-        assert worst([verdict]).exit_code == 0
+        assert worst([verdict, replace(verdict, outcome=Outcome.PASS)]).exit_code == 0
         assert "limit" in verdict.limit
 
 
@@ -143,9 +145,11 @@ def test_a_row_whose_figure_is_not_there_is_not_measured():
 
 def test_a_figure_past_its_limit_says_what_it_was_and_where():
     row = {"at_least": 99, "measured": 100, "date": "2026-11-22", "machine": "an idle machine", "command": "pytest"}
-    verdict = by_figure(judge(a_run(floors={"int8": {"speedup": row}})))["floor", "int8", "speedup"]
+    run = a_run(floors={"int8": {"speedup": row}})
+    verdict = by_figure(judge(run))["floor", "int8", "speedup"]
     assert verdict.outcome is Outcome.FAIL
-    assert "it was 100 on 2026-11-22, an idle machine" in str(verdict)
+    arms = f"int8 {run.us_per_token(HERE, 'int8'):.1f} us/token; float32 {run.us_per_token(HERE, FLOAT32):.1f}"
+    assert verdict.details == f"{arms}; it was 100 on 2026-11-22, an idle machine"
 
 
 @pytest.mark.parametrize("metric", ["speedup", "size_ratio", "loss_difference", "kl", "agreement"])
@@ -167,6 +171,20 @@ def test_a_scheme_whose_benchmark_did_not_end_is_not_measured():
     assert outcomes(verdicts)["floor", "bf16", "all"] is Outcome.NOT_MEASURED
     assert outcomes(verdicts)["floor", "int8", "speedup"] is Outcome.PASS
     assert worst(verdicts) is Outcome.NOT_MEASURED
+
+
+def test_a_scheme_that_the_floors_have_no_row_of_is_not_measured():
+    """A table that is misspelt, or floors without anything in them, are no pass."""
+    for floors in ({}, {"int8-embedding": {"speedup": {"at_least": 1}}}, {"int8": {"avx512_vnni": {}}}):
+        verdict = by_figure(judge(a_run(floors=floors)))["floor", "int8", "all"]
+        assert verdict.outcome is Outcome.NOT_MEASURED
+        assert "no row" in verdict.limit
+
+
+def test_a_case_that_failed_for_no_figure_fails_the_run():
+    verdicts = judge(a_run(failures=["test_corpus.py::test_corpus"]))
+    assert outcomes(verdicts)["case", "test_corpus.py::test_corpus", "all"] is Outcome.FAIL
+    assert worst(verdicts) is Outcome.FAIL
 
 
 TWO = {"sizes": {"bf16": 2_000}, "far": {"bf16": FAR["int8"]}}
@@ -229,7 +247,7 @@ def test_int8_that_is_faster_or_hardly_slower_than_there_passes(change):
 def test_int8_that_is_slower_than_there_fails_however_fast_float32_is(change):
     for float32 in (0.5, 1, 2):
         here = {"int8": change * SECONDS["int8"], FLOAT32: float32 * SECONDS[FLOAT32], COPY: float32 * SECONDS[COPY]}
-        assert outcome_of(a_run(here, {}, floors={}), "against", "slower") is Outcome.FAIL
+        assert outcome_of(a_run(here, {}, floors=SIZE_ONLY), "against", "slower") is Outcome.FAIL
 
 
 def test_what_is_just_as_slow_as_allowed_is_inconclusive():
@@ -262,14 +280,56 @@ def test_too_few_slices_for_an_interval_are_no_regression():
     assert outcome_of(a_run(), "baseline", "kept speedup", a_run(SHORT)) is Outcome.INCONCLUSIVE
 
 
+ANOTHER = {"told": {"machine": {"cpu": "another"}}}
+NOISY = {"here": {COPY: 2 * SECONDS[COPY]}}
+FAILED = {"outcome": "FAIL"}
+
+
 def test_a_run_that_was_too_noisy_or_of_other_conditions_is_not_compared_with():
-    run = a_run()
-    assert gate.obstacles(run.conditions, a_run()) == []
-    [noisy] = gate.obstacles(run.conditions, a_run({COPY: 2 * SECONDS[COPY]}))
+    now = a_run().conditions
+    assert baselines.obstacles(now, a_run()) == []
+    [noisy] = baselines.obstacles(now, a_run(**NOISY))
     assert "noisy" in noisy
-    assert gate.obstacles(run.conditions, a_run(SHORT)) == [noisy]
-    [other] = gate.obstacles(run.conditions, a_run(told={"machine": {"cpu": "another"}}))
-    assert other == "cpu a processor now, another then"
+    assert baselines.obstacles(now, a_run(SHORT)) == [noisy]
+    assert baselines.obstacles(now, a_run(there={COPY: 2 * SECONDS[COPY]})) == [noisy]
+    assert baselines.obstacles(now, a_run(**ANOTHER)) == ["cpu a processor now, another then"]
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen", "told"),
+    [
+        ([{}, {}], 0, "the run of 0"),
+        ([FAILED, {}, {}], 1, "the run of 1"),  # so that what failed yesterday fails today
+        ([ANOTHER, NOISY, FAILED, {}], 3, "the run of 3"),
+        ([FAILED], 0, "the run of 0, which did not pass itself: FAIL"),
+        ([ANOTHER, FAILED, FAILED, NOISY], 1, "the run of 1, which did not pass itself: FAIL"),
+        ([NOISY, ANOTHER], None, "the run of 0 cannot be compared with: it was too noisy"),
+        ([], None, "no saved run was found; judged by floors alone"),
+    ],
+)
+def test_the_newest_run_that_passed_is_compared_with(found, chosen, told):
+    runs = [a_run(**each, date=str(place)) for place, each in enumerate(found)]
+    run, which = baselines.choose(iter(runs), a_run().conditions)
+    assert run is (None if chosen is None else runs[chosen])
+    assert which.startswith(told)
+    if chosen is None:
+        assert which.endswith("; judged by floors alone")
+        with pytest.raises(ValueError, match=f"require: {told.partition(';')[0]}"):
+            baselines.choose(runs, a_run().conditions, required=True)
+
+
+def test_no_more_runs_are_read_than_need_be():
+    read = iter([a_run(), a_run()])
+    baselines.choose(read, a_run().conditions)
+    assert next(read)
+
+
+def test_a_required_baseline_has_all_that_is_compared():
+    baseline, now = a_run(), a_run().conditions
+    assert baselines.choose([baseline], now, ["int8"], required=True)[0] is baseline
+    assert baselines.choose([baseline], now, ["int8", "bf16"])[0] is baseline
+    with pytest.raises(ValueError, match="it has no bf16"):
+        baselines.choose([baseline], now, ["int8", "bf16"], required=True)
 
 
 @pytest.mark.parametrize("question", ["against", "baseline"])
@@ -333,21 +393,35 @@ def test_the_details_say_which_arm_moved_and_both_in_microseconds_a_token(int8, 
 )
 def test_float32_and_its_copy_are_equally_fast_or_nothing_can_be_judged(off, expected):
     for change in (off, 1 / off):
-        verdict = judge_session(a_run({COPY: change * SECONDS[COPY]}))
+        [verdict] = judge_session(a_run({COPY: change * SECONDS[COPY]}))
         assert verdict.outcome.value == expected
         assert verdict.figure.median == pytest.approx(1 / change, rel=0.002)
+
+
+@pytest.mark.parametrize("side", [HERE, THERE])
+def test_a_copy_that_differs_in_either_environment_makes_the_session_invalid(side):
+    off = {COPY: 1.1 * SECONDS[COPY]}
+    run = a_run(off if side == HERE else {}, off if side == THERE else {})
+    assert is_noisy(run)
+    assert not is_noisy(a_run(there={}))
+    found = {each.metric: each.outcome for each in judge_session(run)}
+    invalid = f"over its own copy{', there' * (side == THERE)}"
+    assert {metric for metric, outcome in found.items() if outcome is Outcome.INVALID} == {invalid}
+    verdict = by_figure(judge(run))["against", "int8", "slower"]
+    assert verdict.outcome is Outcome.INVALID
+    assert verdict.details.startswith("too noisy to judge here; int8 100.")
 
 
 def test_a_session_whose_copies_differ_from_process_to_process_is_invalid():
     for spread, expected in ((gate.COPY_SPREAD / 2, Outcome.PASS), (2 * gate.COPY_SPREAD, Outcome.INVALID)):
         apart = a_run({COPY: SECONDS[COPY]})
         apart = changed(apart, lambda worker, _, t, by=spread: t * (1 + by * (worker / 11 - 0.5)), arm=COPY)
-        assert judge_session(apart).outcome is expected
+        assert is_noisy(apart) == (expected is Outcome.INVALID)
 
 
 def test_a_session_that_is_too_short_for_an_interval_is_invalid():
     short = {name: slices(seconds, workers=1) for name, seconds in SECONDS.items()}
-    assert judge_session(a_run(short)).outcome is Outcome.INVALID
+    assert is_noisy(a_run(short))
 
 
 def test_of_an_invalid_session_only_what_is_not_noisy_is_judged():
@@ -405,7 +479,7 @@ def test_the_verdicts_are_those_of_the_intervals_over_workers(run):
         pairs = zip(seconds[above[0]][above[1]], seconds[below[0]][below[1]], strict=True)
         return over_workers([[x / y for x, y in zip(*pair, strict=True)] for pair in pairs])
 
-    valid = found["session", FLOAT32, "over its own copy"].outcome is Outcome.PASS
+    valid = not is_noisy(run)
     slower, faster = ratios((HERE, "int8"), (THERE, "int8")), ratios((HERE, FLOAT32), (HERE, "int8"))
     for verdict, figure, limit in (
         (found["against", "int8", "slower"], slower, {"at_most": 1.025}),

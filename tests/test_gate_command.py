@@ -40,6 +40,8 @@ def judge(*arguments):
         ({"here": {"int8": 1.025 * SECONDS["int8"]}, "there": {}}, 10, "INCONCLUSIVE: "),
         ({"here": {"int8": 1.1 * SECONDS["int8"]}, "there": {}}, 1, "FAIL: "),
         ({"here": {COPY: 2 * SECONDS[COPY]}}, 11, "INVALID: this machine is too noisy to judge now (exit code 11)"),
+        ({"failures": ["test_corpus"]}, 1, "FAIL: "),
+        ({"floors": {}}, 12, "NOT MEASURED: "),
         ({"cases": []}, 12, "NOT MEASURED: something that is gated was not measured (exit code 12)"),
     ],
 )
@@ -48,7 +50,7 @@ def test_the_exit_code_is_that_of_the_worst_verdict(saved, change, code, conclus
     assert result.exit_code == code, result.output
     assert result.output.splitlines()[-1].startswith(conclusion)
     assert result.output.splitlines()[0].endswith("run.json: the run of 2026-11-24T12:00:00+00:00")
-    assert "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0" in result.output
+    assert "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0 in" in result.output
     assert ("there: a processor" in result.output) == ("there" in change)
     verdicts = gate.judge(a_run(**change))
     told = result.output.splitlines()
@@ -131,6 +133,7 @@ def test_markdown_and_drawings_are_written_whole(saved, tmp_path):
         (["RUN", "--floors", "nowhere.toml"], "nowhere.toml"),
         (["RUN", "--floors", "RUN"], "run.json: "),
         (["RUN", "RUN", "--gate-baseline", "perhaps"], "'perhaps' is not one of"),
+        (["RUN", "--floors", "TYPO"], "typo.toml: no such case: int_8; there are int8, "),
         (["RUN", "--gate-plot", "plot.txt"], "expected a .png, .svg or .pdf to draw to, found plot.txt"),
         (["RUN", "--gate-plot", "no/such/plot.svg"], "no such folder to draw to: no/such"),
         (["RUN", "--markdown", "no/such/out.md"], "no such folder to write to: "),
@@ -146,7 +149,8 @@ def test_markdown_and_drawings_are_written_whole(saved, tmp_path):
 def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, message):
     run = saved("run")
     (tmp_path / "cut.json").write_bytes(run.read_bytes()[:1_000])
-    paths = {"RUN": run, "CUT": tmp_path / "cut.json"}
+    (tmp_path / "typo.toml").write_text("[int_8]\nspeedup = { at_least = 1 }\n")
+    paths = {"RUN": run, "CUT": tmp_path / "cut.json", "TYPO": tmp_path / "typo.toml"}
     result = judge(*(paths.get(each, each) for each in arguments))
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("lstmq: error: ")

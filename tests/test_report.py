@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq import gate, report
+from lstmq.environments import HERE
 from lstmq.gate import not_measured
 from lstmq.intervals import Interval, exactly
 from lstmq.verdicts import Outcome, worst
@@ -84,9 +85,15 @@ def test_a_figure_is_shown_with_its_interval_if_it_is_noisy(figure, shown):
 
 def test_an_environment_is_a_line_and_how_it_was_measured_another():
     here, there, how = report.environments(a_run(there={}, told_there={"machine": {"torch": "2.14.0"}}).recording)
-    assert here == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0"
-    assert there == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.1.0"
+    assert here == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0 in /here/lstmq"
+    assert there == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.1.0 in /there/lstmq"
     assert how.startswith("12 fresh processes of each, 4 slices in each process, CPU time of one thread; ")
+    run = a_run(there={})
+    for told in run.recording.environments.values():
+        told["place"] = "/one/lstmq"
+    assert "here and there are one and the same" in report.environments(run.recording)[2]
+    run.recording.environments[HERE]["pinned"] = False
+    assert "not kept on one processor" in report.environments(run.recording)[-1]
     more = a_run({name: [[1.0, None]] * 8 for name in SECONDS} | {"int8": [[1.0, 1.0]] * 8})
     assert (
         "8 fresh processes of each, 1 slices and 1 more, quantized, in each" in report.environments(more.recording)[1]

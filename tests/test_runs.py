@@ -3,13 +3,13 @@
 import copy
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import Dictionary, batchify, gate, report, runs
+from lstmq import Dictionary, baselines, batchify, gate, report, runs
 from lstmq.environments import HERE, THERE
 from lstmq.intervals import over_workers
 from lstmq.quantization import FLOAT32
@@ -41,6 +41,15 @@ def test_a_run_that_is_saved_comes_back_as_it_was(run):
     assert again.recording == replace(run.recording, plan=run.recording.plan | {"schemes": ["int8"]})
     assert replace(again, recording=run.recording) == run
     assert gate.judge(again) == gate.judge(run)
+
+
+def test_what_is_saved_is_json_to_any_reader():
+    """Whose JSON may have neither NaN nor infinity: a baseline of two slices has an infinite interval."""
+    few = a_run({name: slices(seconds, workers=2) for name, seconds in SECONDS.items()})
+    verdicts = [asdict(each) for each in gate.judge(few, a_run(failures=["a case"]))]
+    saved = json.loads(json.dumps(as_json(few, verdicts), allow_nan=False))
+    [kept] = [each for each in saved["verdicts"] if each["metric"] == "kept speedup"]
+    assert kept["figure"]["upper"] is None
 
 
 def test_floors_with_dates_are_saved_as_text(tmp_path):
@@ -149,7 +158,7 @@ def is_refused_or_judged(document):
         assert worst(verdicts) in Outcome
         report.verdict_lines(verdicts)
         report.verdict_markdown(verdicts, report.environments(run.recording))
-    assert all(isinstance(line, str) for line in gate.obstacles(RUN.conditions, run))
+    assert baselines.choose([run], RUN.conditions)[1]
 
 
 def removed(parent, key):
@@ -168,12 +177,14 @@ def test_whatever_is_of_another_kind_the_run_is_refused_or_can_be_judged(path, w
 
 
 def test_what_is_missing_is_named():
-    for key in ("recording", "workload", "floors", "exempt", "cases", "date"):
+    for key in ("recording", "workload", "floors", "exempt", "cases", "failures", "date", "outcome"):
         with pytest.raises(RunError, match=f"damaged one: no '{key}'"):
             from_json(damaged((runs.KEY, key), removed), "a file")
     seconds = (runs.KEY, "recording", "seconds", HERE)
     with pytest.raises(RunError, match="times of"):
         from_json(damaged((*seconds, "int8"), removed), "a file")
+    with pytest.raises(RunError, match="nothing of bf16 there"):
+        from_json(damaged((runs.KEY, "recording", "environments", THERE, "absent", "bf16"), removed), "a file")
     with pytest.raises(RunError, match="times for each of 8 workers"):
         from_json(damaged((*seconds, "int8", 3), removed), "a file")
     with pytest.raises(RunError, match="times for each of 8 workers"):

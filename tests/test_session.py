@@ -89,7 +89,7 @@ class Stub:
 
     def load(self, *, schemes, **_):
         self.models = [FLOAT32, COPY, *schemes]
-        return {"machine": {"cpu": "none"}, "models": self.models, "absent": {}}
+        return {"machine": {"cpu": "none"}, "models": self.models, "absent": {}, "pinned": True}
 
     def describe(self, **_):
         return {"sizes": {}, "fidelity": {}}
@@ -326,6 +326,21 @@ def test_a_reading_is_of_the_slice_and_the_target_of_its_last_word(load, monkeyp
     monkeypatch.setattr(worker, "evaluate", lambda model, source, bptt: read.append((source.flatten().tolist(), bptt)))
     served(load, {"do": "time", "arm": FLOAT32, "first": 20, "tokens": 10})
     assert read == [(load["source"][20:31], 7)]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be kept on a processor here")
+def test_a_worker_that_may_not_be_kept_on_a_processor_says_so_and_goes_on(load, monkeypatch):
+    asked, load = [], {key: value for key, value in load.items() if key not in ("do", "cpu")}
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: asked.append((pid, processors)))
+    assert worker.Worker().load(**load, cpu=1)["pinned"]
+    assert asked == [(0, {1})]
+    assert not worker.Worker().load(**load, cpu=-1)["pinned"]
+
+    def forbid(pid, processors):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    assert not worker.Worker().load(**load, cpu=1)["pinned"]
 
 
 @pytest.mark.parametrize("engine", [e for e in torch.backends.quantized.supported_engines if e != "none"])

@@ -3,7 +3,6 @@
 import json
 import statistics
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 from lstmq import gate
@@ -32,12 +31,13 @@ def run_of(session, clock="seconds"):
             for name, arms in session[clock].items()
         },
     )
-    return Run(recording=recording, workload={}, floors=FLOORS, exempt=(), cases=(SCHEME,), date=session["date"])
+    facts = {"workload": {}, "floors": FLOORS, "exempt": (), "cases": (SCHEME,), "date": session["date"]}
+    return Run(recording=recording, **facts)
 
 
 def judged(run, verdict):
     """Return the outcome as a session has it: invalid if the machine is."""
-    return Outcome.INVALID if gate.judge_session(run).outcome is Outcome.INVALID else verdict.outcome
+    return Outcome.INVALID if gate.is_noisy(run) else verdict.outcome
 
 
 def against(run):
@@ -89,9 +89,10 @@ def page(sessions):
         yield row(f"floor, {name}", [floor(run) for run in some])
     for name, some in both:
         yield row(f"A/B, {name}", [against(run) for run in some])
-    pairs = {
-        "saved idle, now idle": pairwise(idle),
-        "saved loaded, now loaded": pairwise(loaded),
+    yield row("A/B, both", [against(run) for run in idle + loaded])
+    pairs = {  # in each row, no session is in two pairs
+        "saved idle, now idle": zip(idle[::2], idle[1::2], strict=False),
+        "saved loaded, now loaded": zip(loaded[::2], loaded[1::2], strict=False),
         "saved idle, now loaded": zip(idle, loaded, strict=False),
         "saved loaded, now idle": zip(loaded, idle, strict=False),
     }
@@ -105,6 +106,8 @@ def page(sessions):
     for slowdown in (2, 5, 10):
         for name in ("idle", "loaded"):
             yield row(f"{slowdown} % slower, {name}", [against(run) for run in pick(name, slowdown)])
+        both_of_it = pick("idle", slowdown) + pick("loaded", slowdown)
+        yield row(f"{slowdown} % slower, both", [against(run) for run in both_of_it])
     yield from [
         "",
         "## What was measured",

@@ -2,6 +2,9 @@
 
 ``python benchmarks/study/run.py`` runs until as many of each kind and condition as it says are in the file; it may be
 interrupted, and goes on where it stopped. ``results.py`` beside it judges them and writes the page of results.
+
+Idle, sessions run one after the other, with nothing beside them. Loaded, every processor has a session of its own that
+stays on it, all at once: each is the others' load. A processor with no session left evaluates in float32 until all end.
 """
 
 import json
@@ -9,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -19,20 +23,36 @@ import torch
 
 from lstmq import evaluate
 from lstmq.environments import HERE, THERE, Environment
-from lstmq.session import Plan, measure
+from lstmq.session import MORE, Plan, measure
 from lstmq.workload import load_workload
 
 FOLDER = Path(__file__).parent
-PLAN = Plan(schemes=("int8",), more=60)  # what `--gate-against PYTHON --scheme int8` does
+PLAN = Plan(schemes=("int8",), more=MORE * Plan.pairs)  # what `--gate-against PYTHON --scheme int8` does
 SLOWDOWNS = (0, 2, 5, 10)  # percent by which int8 is slower here than there
 
 
-def environments(slowdown):
-    """Return this environment and the same again; workers of the first are slowed."""
+def run(slowdown, condition):
+    """Run one session and return what is kept of it."""
+    workload, started, load = load_workload(), time.time(), os.getloadavg()[0]
     here, there = Environment.here(), replace(Environment.here(), name=THERE)
     if slowdown:
         here = replace(here, command=(sys.executable, "-P", str(FOLDER / "slowed.py"), str(slowdown / 100)))
-    return here, there
+    recording = measure(workload, replace(PLAN, seed=random.randrange(2**32)), (here, there))
+    told = [recording.environments[name] for name in (HERE, THERE)]
+    return {
+        "slowdown": slowdown,
+        "condition": condition,
+        "processors": sorted(os.sched_getaffinity(0)),
+        "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
+        "took": round(time.time() - started, 1),
+        "load": load,
+        "machine": told[0]["machine"],
+        "plan": recording.plan,
+        "sizes": {HERE: told[0]["sizes"]["int8"]["total"], THERE: told[1]["sizes"]["int8"]["total"]},
+        "same_predictions": told[0]["fidelity"] == told[1]["fidelity"],
+        "seconds": microseconds(recording.seconds),
+        "wall": microseconds(recording.wall),
+    }
 
 
 def microseconds(times):
@@ -42,32 +62,44 @@ def microseconds(times):
     }
 
 
-def run(slowdown, condition, workload, seed):
-    """Run one session and return what is kept of it."""
-    started, load = time.time(), os.getloadavg()[0]
-    recording = measure(workload, replace(PLAN, seed=seed), environments(slowdown))
-    here, there = (recording.environments[name] for name in (HERE, THERE))
-    return {
-        "slowdown": slowdown,
-        "condition": condition,
-        "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
-        "took": round(time.time() - started, 1),
-        "load": load,
-        "machine": here["machine"],
-        "plan": recording.plan,
-        "sizes": {HERE: here["sizes"]["int8"]["total"], THERE: there["sizes"]["int8"]["total"]},
-        "same_predictions": here["fidelity"] == there["fidelity"],
-        "seconds": microseconds(recording.seconds),
-        "wall": microseconds(recording.wall),
-    }
-
-
 def be_load():
-    """Keep one processor, and its way to memory, fully busy: evaluate in float32, for ever."""
+    """Keep the processor, and its way to memory, fully busy: evaluate in float32, for ever."""
     torch.set_num_threads(1)
     subject = load_workload().speed
     while True:
         evaluate(subject.model, subject.source, 25)
+
+
+def run_all(todo, condition, out):
+    """Run sessions with these slowdowns, in random order, each in a process of its own."""
+    random.shuffle(todo)
+    lock, loads = threading.Lock(), []
+
+    def lane(processor):
+        command = [sys.executable, __file__, "--condition", condition]
+        command += [] if processor is None else ["--processor", str(processor)]
+        while True:
+            with lock:
+                if not todo:
+                    break
+                slowdown = todo.pop()
+            child = subprocess.run([*command, "--one", str(slowdown)], stdout=subprocess.PIPE, check=True)
+            session = json.loads(child.stdout)
+            with lock, out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(session, separators=(",", ":")) + "\n")
+            took = f"{session['date']} {condition}, {slowdown} % slower: {session['took']} s"
+            click.echo(f"{took}, {len(todo)} not begun")
+        if processor is not None:
+            loads.append(subprocess.Popen([*command, "--load"]))
+
+    processors = sorted(os.sched_getaffinity(0)) if condition == "loaded" else [None]
+    lanes = [threading.Thread(target=lane, args=[processor]) for processor in processors]
+    for each in lanes:
+        each.start()
+    for each in lanes:
+        each.join()
+    for load in loads:
+        load.kill()
 
 
 @click.command()
@@ -75,31 +107,22 @@ def be_load():
 @click.option("--slowed", default=20, show_default=True, help="Sessions of each slowdown in each condition.")
 @click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=FOLDER / "sessions.jsonl")
-@click.option("--cpu", type=int, help="Stay on this processor: two studies may then load one another.")
+@click.option("--processor", type=int, hidden=True)
+@click.option("--one", type=int, hidden=True, help="Run a session with this slowdown and print it.")
 @click.option("--load", is_flag=True, hidden=True, help="Be the load.")
-def main(unchanged, slowed, condition, out, cpu, load):
-    if cpu is not None:
-        os.sched_setaffinity(0, {cpu})
+def main(unchanged, slowed, condition, out, processor, one, load):
+    if processor is not None:
+        os.sched_setaffinity(0, {processor})
     if load:
         be_load()
+    if one is not None:
+        click.echo(json.dumps(run(one, condition)))
+        return
     lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
     done = Counter((session["condition"], session["slowdown"]) for session in map(json.loads, lines))
-    workload = load_workload()
     for each in ("idle", "loaded") if condition == "both" else (condition,):
         todo = [slow for slow in SLOWDOWNS for _ in range((slowed if slow else unchanged) - done[each, slow])]
-        random.shuffle(todo)
-        busy = subprocess.Popen([sys.executable, __file__, "--load"]) if each == "loaded" and todo else None
-        try:
-            time.sleep(10 if busy else 0)  # the load loads its model first
-            for number, slowdown in enumerate(todo):
-                session = run(slowdown, each, workload, random.randrange(2**32))
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(session, separators=(",", ":")) + "\n")
-                took = f"{session['date']} {each}, {slowdown} % slower: {session['took']} s"
-                click.echo(f"{took}, {number + 1} of {len(todo)}")
-        finally:
-            if busy:
-                busy.kill()
+        run_all(todo, each, out)
 
 
 if __name__ == "__main__":

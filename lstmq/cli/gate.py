@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from lstmq import gate, report, runs
+from lstmq import baselines, gate, report, runs
 from lstmq.cli.common import FILE
 from lstmq.curves import check_plot
-from lstmq.files import whole_file
+from lstmq.files import check_folder, whole_file
 from lstmq.floors import load_floors
 from lstmq.plots import plot_run
 from lstmq.verdicts import worst
@@ -43,21 +43,18 @@ def gate_command(
     """
     if plot:
         check_plot(plot)
+    if markdown:
+        check_folder(markdown)
     if gate_baseline == "require" and not baseline:
         raise ValueError("--gate-baseline=require needs a BASELINE")
-    now = runs.read(run)
-    then = runs.read(baseline) if baseline else None
+    now, then = runs.read(run), None
     if floors:
         now = replace(now, floors=load_floors(floors), exempt=())
     notes = [f"{run}: the run of {now.date}", *report.environments(now.recording)]
-    if then:
-        notes.append(f"{baseline}: the run of {then.date}")
-        if obstacles := gate.obstacles(now.conditions, then):
-            why = f"{baseline} cannot be compared with: {'; '.join(obstacles)}"
-            if gate_baseline == "require":
-                raise ValueError(why)
-            notes.append(f"{why}: judged by floors alone")
-            then = None
+    if baseline:
+        found, required = [runs.read(baseline)], gate_baseline == "require"
+        then, which = baselines.choose(found, now.conditions, now.recording.plan["schemes"], required)
+        notes.append(f"{baseline}: {which}")
     verdicts = gate.judge(now, then)
     for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
         click.echo(line)
