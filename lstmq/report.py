@@ -1,6 +1,6 @@
 """Rows of a comparison, as a table for the terminal and as JSON; verdicts of the gate, as lines and as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from io import StringIO
 from typing import Any
@@ -73,18 +73,24 @@ def environments(recording: Recording) -> list[str]:
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the verdicts as a table in lines of text; what is not a pass is explained below it."""
+    """Return the verdicts as a table in lines of text; what there is to say of them is below it."""
+    rows = [(each.outcome, each.question, each.case, each.metric, each.shown, each.limit) for each in verdicts]
+    lines = aligned(("verdict", "question", "of", "metric", "figure", "limit"), rows)
+    notes = [f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details]
+    return [*lines, *([""] if notes else []), *notes]
+
+
+def aligned(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table in lines of text, each column as wide as it needs to be."""
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for header in ("verdict", "question", "of", "metric", "figure", "limit"):
+    for header in headers:
         table.add_column(header, no_wrap=True)
-    for verdict in verdicts:
-        table.add_row(verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.shown, verdict.limit)
+    for row in rows:
+        table.add_row(*row)
     # Words of other programs are in it: nothing is markup, nothing is cut off, and it is as wide as it is.
     console = Console(file=StringIO(), width=10_000, markup=False, emoji=False, color_system=None)
     console.print(table)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
-    notes = [f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details]
-    return [*lines, *([""] if notes else []), *notes]
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
 
 
 def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[str]:

@@ -72,7 +72,11 @@ def environment(name, models, machine=None, sizes=None, far=None, absent=None):
         "machine": MACHINE | (machine or {}),
         "models": list(models),
         "absent": absent or {},
-        "sizes": {name: {"total": (SIZES | (sizes or {}))[name], "parts": {}} for name in models if name != COPY},
+        "sizes": {
+            name: {"total": total, "parts": {"rnn": total // 4, "decoder": total - total // 4}}
+            for name, total in (SIZES | (sizes or {})).items()
+            if name in models
+        },
         "fidelity": {name: fidelity(*(FAR | (far or {}))[name]) for name in models if name != COPY},
     }
 

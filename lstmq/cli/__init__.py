@@ -11,6 +11,7 @@ from lstmq.cli.evaluate import evaluate_command
 from lstmq.cli.fetch import fetch_command
 from lstmq.cli.gate import gate_command
 from lstmq.cli.generate import generate_command
+from lstmq.cli.report import report_command
 from lstmq.cli.train import train_command
 
 
@@ -43,5 +44,13 @@ def main() -> None:
     """Compare an LSTM language model in float32 with its int8 self: size, loss and speed."""
 
 
-for command in (compare_command, gate_command, evaluate_command, generate_command, train_command, fetch_command):
+for command in (
+    compare_command,
+    gate_command,
+    report_command,
+    evaluate_command,
+    generate_command,
+    train_command,
+    fetch_command,
+):
     main.add_command(command)

@@ -1,0 +1,63 @@
+"""``lstmq report``: saved runs side by side, and over time."""
+
+from pathlib import Path
+
+import click
+
+from lstmq import page
+from lstmq.charts import check_history, plot_history, plot_standings
+from lstmq.cli.common import FILE, FOLDER, progress
+from lstmq.curves import check_plot
+from lstmq.files import check_folder, whole_file
+from lstmq.history import files, read_all, side_by_side
+
+
+@click.command("report")
+@click.argument("paths", metavar="RUN.json|FOLDER...", type=FOLDER, nargs=-1, required=True)
+@click.option("--markdown", type=FILE, help="Write the tables to this file, too.")
+@click.option("--html", type=FILE, help="Write one page that needs nothing else.")
+@click.option("--plot", type=FILE, help="Draw speedups, times and sizes by version: .png or .svg.")
+@click.option("--history", type=FILE, help="Draw speedups over time and where they changed: .png or .svg.")
+@click.option("--scheme", default="int8", help="Of the history.")
+@click.option("--title", default="int8 across torch versions", help="Of the page.")
+def report_command(
+    *,
+    paths: tuple[Path, ...],
+    markdown: Path | None,
+    html: Path | None,
+    plot: Path | None,
+    history: Path | None,
+    scheme: str,
+    title: str,
+) -> None:
+    """Show saved runs of `pytest benchmarks` side by side: a row an environment, and what changed.
+
+    Folders are searched for .json files. Of several runs of one environment the newest is shown. Runs of other
+    processors, workloads or windows are in tables of their own.
+    """
+    if plot:
+        check_plot(plot)
+    if history:
+        check_history(history)
+    for written in filter(None, (markdown, html)):
+        check_folder(written)
+    wanted = files(paths)
+    with progress("reading", len(wanted)) as advance:
+        stood = list(read_all(wanted, named=paths, on_file=lambda: advance(1)))
+    if not stood:
+        raise ValueError(f"expected runs of lstmq's benchmarks, found none among {len(wanted):,} files")
+    of_scheme = [each for each in stood if each.scheme == scheme and each.measured]
+    if history and not of_scheme:
+        raise ValueError(f"expected runs of {scheme} to draw, found those of {', '.join({e.scheme for e in stood})}")
+    groups = side_by_side(stood)
+    click.echo("\n".join(page.text(groups)))
+    if markdown:
+        with whole_file(markdown) as path:
+            path.write_text("\n".join(page.markdown(groups)) + "\n", encoding="utf-8")
+    if html:
+        with whole_file(html) as path:
+            path.write_text(page.html(groups, title), encoding="utf-8")
+    if plot:
+        plot_standings(groups, plot)
+    if history:
+        plot_history(of_scheme, history)

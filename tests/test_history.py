@@ -1,0 +1,154 @@
+"""Laws of runs side by side: rows in torch's order, what changed is said, what may not be compared is apart."""
+
+import itertools
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmq.history import change_points, changed, files, moved, side_by_side, standings, version
+from lstmq.intervals import Interval
+from lstmq.verdicts import Outcome
+from strategies import FAR, SECONDS, SIZES, a_run, seeds
+
+LOSS, KL, AGREEMENT = FAR["int8"]
+
+
+def stood(torch="2.13.0", date="2026-11-24T12:00:00+00:00", machine=None, here=None, **told):
+    """Return how int8 stood in a run of that torch."""
+    [one] = standings(a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, date=date))
+    return one
+
+
+def test_a_standing_is_what_the_run_says():
+    run = a_run()
+    one = stood()
+    assert (one.scheme, one.torch, one.engine, one.where) == ("int8", "2.13.0", "x86", "a processor (avx2)")
+    assert one.outcome is Outcome.PASS
+    assert one.speedup == run.speedup("int8")
+    assert one.size == SIZES["int8"]
+    assert one.size_ratio == 2
+    assert one.loss == pytest.approx(LOSS)
+    assert one.kl == KL
+    assert one.floor == 2.0
+
+
+def test_a_scheme_that_torch_cannot_do_stands_as_not_measured_and_says_why():
+    run = a_run(told={"absent": {"int8": "no dynamic quantization"}, "machine": {"torch": "2.16.0"}}, cases=[])
+    del run.recording.seconds["here"]["int8"]
+    [one] = standings(run)
+    assert one.outcome is Outcome.NOT_MEASURED
+    [[table]] = side_by_side([stood(), one])
+    assert [*changed(table)] == ["int8 was not measured at torch 2.16.0: no dynamic quantization"]
+    assert moved(*table) == set()
+
+
+def test_a_regression_stands_as_one():
+    assert stood(here={"int8": 2 * SECONDS["int8"]}).outcome is Outcome.FAIL
+
+
+@given(st.permutations(["2.2.2", "2.4.1+cu121", "2.10.0", "2.13.0+cpu", "2.15.0"]))
+def test_rows_are_in_torchs_order_whatever_the_files(versions):
+    [[table]] = side_by_side(stood(torch=each) for each in versions)
+    assert [each.torch for each in table] == ["2.2.2", "2.4.1+cu121", "2.10.0", "2.13.0+cpu", "2.15.0"]
+    assert version("2.10.0") > version("2.2.2+cpu")
+
+
+@given(st.permutations(range(5)))
+def test_of_several_runs_of_a_torch_the_newest_is_its_row(days):
+    [[[row]]] = side_by_side(stood(date=f"2026-11-2{day}T12:00:00+00:00") for day in days)
+    assert row.date.startswith("2026-11-24")
+    assert row.runs == 5
+
+
+def test_what_may_not_be_compared_is_in_groups_of_its_own():
+    others = [stood(machine=change) for change in ({"cpu": "another"}, {"isa": "avx512_vnni"}, {"threads": 2})]
+    groups = side_by_side([stood(), stood(torch="2.14.0"), *others])
+    assert sorted(len(table) for [table] in groups) == [1, 1, 1, 2]
+    two = side_by_side(standings(a_run({"bf16": 1e-2}, schemes=("int8", "bf16"), told=BOTH)))
+    assert [[table[0].scheme for table in group] for group in two] == [["int8", "bf16"]]
+
+
+BOTH = {"sizes": {"bf16": 2_000}, "far": {"bf16": FAR["int8"]}}
+
+
+def test_what_changed_is_said_with_the_version_that_it_changed_at():
+    rows = [
+        stood(torch="2.13.0"),
+        stood(torch="2.14.0", far={"int8": (LOSS + 8e-5, KL, AGREEMENT)}),
+        stood(torch="2.15.0", far={"int8": (LOSS + 8e-5, KL, AGREEMENT)}, sizes={"int8": SIZES["int8"] - 1_500}),
+    ]
+    [[table]] = side_by_side(rows)
+    assert [*changed(table)] == [
+        "int8 loss moved by +8e-05 at torch 2.14.0",
+        "int8 shrank by 1,500 bytes at torch 2.15.0",
+    ]
+    assert [moved(table[0], row) for row in table] == [set(), {"loss"}, {"loss", "size"}]
+
+
+def test_nothing_changed_between_equal_runs():
+    [[table]] = side_by_side([stood(torch="2.13.0"), stood(torch="2.14.0")])
+    assert [*changed(table)] == []
+    assert moved(*table) == set()
+
+
+@given(st.lists(st.floats(1, 4), min_size=6, max_size=6))
+def test_a_speedup_moved_if_the_intervals_have_nothing_in_common(ends):
+    from dataclasses import replace
+
+    a, b, c, d = sorted(ends[:2]), sorted(ends[2:4]), ends[4], ends[5]
+    first, now = (
+        replace(stood(), speedup=Interval(median=at, lower=low, upper=high)) for (low, high), at in ((a, c), (b, d))
+    )
+    assert ("speedup" in moved(first, now)) == (a[1] < b[0] or b[1] < a[0])
+
+
+def test_a_speedup_that_moved_is_said_to_be_of_another_session():
+    [[table]] = side_by_side([stood(), stood(torch="2.14.0", here={"int8": 1.2 * SECONDS["int8"]})])
+    [sentence] = changed(table)
+    assert sentence.startswith("int8 speedup 2.50 at torch 2.14.0, 3.00 at torch 2.13.0")
+    assert "--gate-against" in sentence
+
+
+# Over time.
+
+
+@given(seeds, st.integers(10, 60), st.integers(10, 60), st.sampled_from([0.8, 0.9, 1.15, 1.5]))
+def test_a_step_of_five_deviations_is_found_where_it_is(seed, before, after, step):
+    random = Random(seed)
+    series = [3 * by * random.gauss(1, 0.02) for by in [1] * before + [step] * after]
+    found = change_points(series)
+    assert len(found) <= 3
+    assert min(abs(place - before) for place in found) <= 2
+
+
+def test_noise_alone_has_hardly_any_change_points():
+    """In 200 series of 100 runs; the penalty is not so large that none is ever found."""
+    random = Random(0)
+    series = [[3 * random.gauss(1, 0.02) for _ in range(100)] for _ in range(200)]
+    assert sum(bool(change_points(each)) for each in series) <= 10
+
+
+@pytest.mark.parametrize("series", [[], [3.0], [3.0] * 9, [3.0] * 50])
+def test_few_runs_and_equal_ones_have_none(series):
+    assert change_points(series) == []
+
+
+# Files.
+
+
+def test_folders_are_searched_for_runs_and_files_are_themselves(tmp_path):
+    for name in ("b/2.json", "a/1.json", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert files([tmp_path]) == [tmp_path / "a/1.json", tmp_path / "b/2.json"]
+    assert files([tmp_path / "a/notes.txt", tmp_path / "b"]) == [tmp_path / "a/notes.txt", tmp_path / "b/2.json"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: expected saved runs, found no \.json in it"):
+        files([tmp_path / "empty"])
+
+
+def test_pairs_of_versions_are_ordered_as_numbers():
+    for a, b in itertools.combinations(["2.2.2", "2.10.0", "2.15.1"], 2):
+        assert version(a) < version(b)
