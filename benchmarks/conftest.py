@@ -149,7 +149,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what pytest-benchmark, which looks for saved runs right after this, would break off at."""
     compare = config.getoption("benchmark_compare")
-    if isinstance(compare, str) and len(Path(compare).parts) > 2 and not Path(compare).is_file():
+    path = Path(compare) if isinstance(compare, str) else Path()
+    if (len(path.parts) > 2 or path.is_absolute()) and not path.is_file():
         raise pytest.UsageError(f"--benchmark-compare: no such file: {compare}")
 
 

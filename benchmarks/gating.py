@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def add_options(group: pytest.OptionGroup) -> None:
         "--scheme",
         action="append",
         choices=[*SCHEMES],
-        help="gate this one; may be repeated (default: those that the floors have rows of)",
+        help="gate this one; may be repeated (default: all, or those that --floors have rows of)",
     )
     group.addoption("--floors", type=Path, help="limits for a shape of your own (default: floors.toml, the tutorial's)")
     group.addoption(
@@ -99,7 +98,7 @@ class Gate:
             check_plot(option("--gate-plot"))
         own = option("--floors")
         self.floors: Floors = load_floors(own or TUTORIALS)
-        schemes = option("--scheme") or [scheme for scheme in SCHEMES if scheme in self.floors]
+        schemes = option("--scheme") or [scheme for scheme in SCHEMES if own is None or scheme in self.floors]
         if not schemes:
             raise ValueError(f"{own}: expected rows of a scheme, {', '.join(SCHEMES)}, found none")
         files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
@@ -157,7 +156,7 @@ class Gate:
             documents = [*(storage.load() if compare is True else storage.load(compare))]
             found = (runs.from_json(document, str(name)) for name, document in reversed(documents))
         now = runs.conditions(self.facts, self.described, asdict(self.plan))
-        return baselines.choose(found, now, self.plan.schemes, required)
+        return baselines.choose(found, now, self.plan.schemes, named=compare is not True, required=required)
 
     @property
     def measured(self) -> bool:
@@ -198,8 +197,8 @@ class Gate:
             return gate.judge(self.run, self._baseline)
         why = self.broken or "no benchmark of it ran"
         missing = [gate.not_measured(scheme, "all", why) for scheme in self.plan.schemes]
-        others = (self.judge_other(case, figures) for case, figures in [*self.others.items()])
-        return [*missing, *chain.from_iterable(others), *gate.judge_failures(self.failures)]
+        isa = str(self.facts["isa"])
+        return missing + gate.judge_others(self.others, self.failures, self.floors, isa, self._exempt)
 
     def conclude(self, failed: bool) -> int:
         """Settle the exit code; it is never 0 if a case ``failed``."""

@@ -10,34 +10,45 @@ from lstmq.verdicts import Outcome
 
 
 def choose(
-    found: Iterable[Run], now: Mapping[str, Any], schemes: Collection[str] = (), required: bool = False
+    found: Iterable[Run],
+    now: Mapping[str, Any],
+    schemes: Collection[str] = (),
+    *,
+    named: bool = False,
+    required: bool = False,
 ) -> tuple[Run | None, str]:
-    """Return the newest run that passed and can be compared with, or else one that did not pass; and say which.
+    """Return the newest run that can be compared with, passed, and has all the schemes; and say which it is.
 
-    A run that failed stays red until its figures are accepted, which is done by naming it: found alone, it is taken.
+    A run that failed stays red until its figures are accepted, which is done by naming it: then it is taken if there is
+    no better one. So is, unless one is required, a run that lacks a scheme.
 
     Args:
         found: saved runs, the newest first; no more of them are read than need be.
         now: the conditions of what is to be compared, as :func:`lstmq.runs.conditions` gives them.
         schemes: what is to be compared.
-        required: whether it is an error if there is none, or if it lacks a scheme.
+        named: whether these runs were asked for, rather than any there are.
+        required: whether it is an error if there is none.
 
     Raises:
         ValueError: in one line, if there is none and it is required.
     """
-    second, reasons = None, []
+    second: tuple[Run, str] | None = None
+    reasons = []
     for run in found:
         why = obstacles(now, run)
-        if required and (missing := [scheme for scheme in schemes if scheme not in run.recording.seconds[HERE]]):
-            why.append(f"it has no {', '.join(missing)}")
+        but: list[str] = []
+        if run.outcome != Outcome.PASS:
+            (but if named else why).append(f"it did not pass itself: {run.outcome}")
+        if missing := [scheme for scheme in schemes if scheme not in run.recording.seconds[HERE]]:
+            (why if required else but).append(f"it has no {', '.join(missing)}")
+        if not why and not but:
+            return run, f"the run of {run.date}"
         if why:
             reasons.append(f"the run of {run.date} cannot be compared with: {'; '.join(why)}")
-        elif run.outcome == Outcome.PASS:
-            return run, f"the run of {run.date}"
         elif second is None:
-            second = run
+            second = run, f"the run of {run.date}, though {'; '.join(but)}"
     if second:
-        return second, f"the run of {second.date}, which did not pass itself: {second.outcome}"
+        return second
     reason = reasons[0] if reasons else "no saved run was found"
     if required:
         raise ValueError(f"--gate-baseline=require: {reason}")

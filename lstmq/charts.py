@@ -113,7 +113,7 @@ def plot_history(stood: Iterable[Standing], path: Path) -> None:
     from matplotlib.figure import Figure
 
     series: dict[tuple[tuple[str, str], ...], list[Standing]] = {}
-    for each in sorted((each for each in stood if each.measured), key=lambda one: one.date):
+    for each in sorted((each for each in stood if each.valid), key=lambda one: one.date):
         series.setdefault(each.conditions, []).append(each)
     figure = Figure(figsize=(10, 3.5 * len(series)), layout="constrained")
     for row, ordered in zip(figure.subplots(len(series), 1, squeeze=False), series.values(), strict=True):

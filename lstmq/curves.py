@@ -66,14 +66,19 @@ def _lines(path: Path, epoch: int, step: int) -> list[str]:
     return kept
 
 
+def check_matplotlib() -> None:
+    """Raise ``ValueError`` if there is nothing to draw with."""
+    if find_spec("matplotlib") is None:
+        raise ValueError("drawing needs matplotlib: pip install 'lstmq[plot]'")
+
+
 def check_plot(path: Path) -> None:
     """Find out now, and not after training, whether :func:`plot` can draw to ``path``.
 
     Raises:
         ValueError: if matplotlib is not installed, the kind of file is not known, or the folder is not there.
     """
-    if find_spec("matplotlib") is None:
-        raise ValueError("drawing needs matplotlib: pip install 'lstmq[plot]'")
+    check_matplotlib()
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"expected a .png, .svg or .pdf to draw to, found {path}")
     if not path.parent.is_dir():

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lstmq.machine import ISAS
-from lstmq.quantization import FLOAT32, SCHEMES
+from lstmq.quantization import SCHEMES
 
-OTHERS = (FLOAT32, "evaluate", "train", "corpus")  # cases of the benchmarks that are no scheme's
+OTHERS = ("evaluate", "train", "corpus")  # cases of the benchmarks that are no scheme's
 Row = Mapping[str, Any]
 """A limit: ``at_least``, ``at_most`` or both, and what it was ``measured`` as, when, where and by which command."""
 

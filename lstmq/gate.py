@@ -5,14 +5,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from lstmq.environments import HERE, THERE
-from lstmq.floors import Floors, limits, rows_of
+from lstmq.floors import OTHERS, Floors, limits, rows_of
 from lstmq.intervals import Interval, exactly, median_interval, over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run
 from lstmq.verdicts import Outcome, Verdict, decide, in_words
 from lstmq.worker import COPY
 
-# benchmarks/study/ tries them on sessions other than those that they were set by.
+# benchmarks/study/ tries them, all but COPY_SPREAD on sessions other than those that they were set by.
 SLOWER_THAN_THERE = 0.025  # the share by which a scheme may be slower than in the other environment
 SPEEDUP_LOST = 0.25  # the share of a saved run's speedup that another hour, and a busy machine, may take
 CONTAINER = 4096  # bytes that another torch's file format may take beside the weights: from 2.2 to 2.13 it was 333
@@ -20,6 +20,7 @@ WORSE_LOSS = 0.001  # nats per token; torch 2.14 rounds dynamic quantization ane
 WORSE_KL = 1.25  # times what it was
 COPY_OFF = 0.02  # float32's copy lies in other memory, which makes it this much slower or faster and no more
 COPY_SPREAD = 0.4  # from end to end of the interval; idle, one process whose four slices are off makes it up to 0.25
+DID_NOT_END = "its benchmark was deselected, skipped, renamed, or failed"
 MEASURE_MORE = "--workers 12, or more --pairs, would decide it"
 
 
@@ -30,10 +31,26 @@ def judge(run: Run, baseline: Run | None = None) -> list[Verdict]:
         if scheme in run.cases or scheme in run.recording.environments[HERE]["absent"]:
             verdicts += judge_scheme(run, scheme, baseline)
         else:
-            verdicts.append(not_measured(scheme, "all", "its benchmark was deselected, skipped, renamed, or failed"))
-    for case, figures in run.others.items():
-        verdicts += judge_other(case, figures, run.floors, run.machine["isa"], run.exempt)
-    return verdicts + judge_failures(run.failures)
+            verdicts.append(not_measured(scheme, "all", DID_NOT_END))
+    return verdicts + judge_others(run.others, run.failures, run.floors, run.machine["isa"], run.exempt)
+
+
+def judge_others(
+    others: Mapping[str, Mapping[str, Mapping[str, float]]],
+    failures: Collection[str],
+    floors: Floors,
+    isa: str,
+    exempt: Collection[str],
+) -> list[Verdict]:
+    """Judge the cases that are no scheme's: those with figures, those that have only rows, those that failed."""
+    verdicts = []
+    for case, figures in others.items():
+        verdicts += judge_other(case, figures, floors, isa, exempt)
+    for case in OTHERS:
+        if case not in others and rows_of(floors, case, isa):
+            verdicts.append(not_measured(case, "all", DID_NOT_END))
+    failed = [not_measured(case, "all", "it failed, and for no figure", "case") for case in failures]
+    return verdicts + [replace(verdict, outcome=Outcome.FAIL) for verdict in failed]
 
 
 def judge_other(
@@ -43,12 +60,6 @@ def judge_other(
     intervals = {metric: Interval(**figure) for metric, figure in figures.items()}
     # Training is measured on the sample's small model, whatever the workload.
     return judge_floors(case, intervals, floors, isa, exempt if case != "train" else ())
-
-
-def judge_failures(cases: Collection[str]) -> list[Verdict]:
-    """Fail the cases that failed for no figure."""
-    failed = [not_measured(case, "all", "it failed, and for no figure", "case") for case in cases]
-    return [replace(verdict, outcome=Outcome.FAIL) for verdict in failed]
 
 
 def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Verdict]:
@@ -210,6 +221,8 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
     """Compare what is not noisy: bytes exactly, the losses of the same windows, the divergence from float32."""
     sizes = [run.size(environment, scheme) for run, environment in (now, then)]
     fidelity = [run.fidelity(environment, scheme) for run, environment in (now, then)]
+    if fidelity[0].tokens != fidelity[1].tokens:
+        return [not_measured(scheme, "loss moved", "losses of other windows", question)]
     moved = [a - b for a, b in zip(fidelity[0].losses, fidelity[1].losses, strict=True)]
     window = median_interval(moved)
     loss, kl = fidelity[0].loss - fidelity[1].loss, WORSE_KL * fidelity[1].kl + 1e-6

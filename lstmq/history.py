@@ -1,12 +1,13 @@
 """Runs side by side: how each scheme stood in each environment, :func:`side_by_side`, and what :func:`changed`."""
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+
+from packaging.version import Version
 
 from lstmq import runs
 from lstmq.environments import HERE
@@ -27,11 +28,12 @@ class Standing:
 
     Attributes:
         scheme: ``int8``, say.
-        torch: its version; ``engine``, its int8 backend.
+        torch: its version.
         where: processor and instructions, in words.
         date: of the run, ISO 8601.
         conditions: what must be the same for standings to be comparable: of machine, workload and window.
-        outcome: the worst of the verdicts on it; ``reason`` says why it was not measured.
+        outcome: the worst of the verdicts on it by its floors; ``reason`` says why it was not measured.
+        run_outcome: what its session ended as, whatever was judged there.
         speedup: over float32 in the same run.
         us: microseconds per token; ``us_float32``, float32's.
         size: serialised bytes; ``parts``, by part; ``size_ratio``, float32's over them.
@@ -43,11 +45,11 @@ class Standing:
 
     scheme: str
     torch: str
-    engine: str
     where: str
     date: str
     conditions: tuple[tuple[str, str], ...]
     outcome: Outcome
+    run_outcome: str
     reason: str = ""
     speedup: Interval = NOTHING
     us: float = float("nan")
@@ -66,6 +68,11 @@ class Standing:
         """Whether there are figures."""
         return not self.reason
 
+    @property
+    def valid(self) -> bool:
+        """Whether its figures of speed are of a machine that was not too noisy."""
+        return self.measured and self.outcome is not Outcome.INVALID
+
 
 def files(paths: Iterable[Path]) -> list[Path]:
     """Return the files that are meant: themselves, and all ``.json`` in folders and below, in order of their names.
@@ -75,7 +82,7 @@ def files(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        inside = sorted(each for each in path.rglob("*.json") if each.is_file()) if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"{path}: expected saved runs, found no .json in it")
         found += inside
@@ -83,23 +90,26 @@ def files(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_all(
-    paths: Iterable[Path], named: Collection[Path] = (), on_file: Callable[[], object] | None = None
+    paths: Iterable[Path], named: Collection[Path] = (), on_file: Callable[[Path, bool], object] | None = None
 ) -> Iterator[Standing]:
     """Read runs one by one and yield how their schemes stood.
 
     Args:
         paths: files.
         named: those that are to be runs of ours; another file that is none is passed over.
-        on_file: called after each.
+        on_file: called after each, with whether it held a run of this version.
     """
     for path in paths:
+        run = None
         try:
-            yield from standings(runs.read(path))
+            run = runs.read(path)
         except RunError:
             if path in named:
                 raise
+        if run:
+            yield from standings(run)
         if on_file:
-            on_file()
+            on_file(path, run is not None)
 
 
 def standings(run: Run) -> Iterator[Standing]:
@@ -110,11 +120,11 @@ def standings(run: Run) -> Iterator[Standing]:
         stood = Standing(
             scheme=scheme,
             torch=machine["torch"],
-            engine=machine["engine"],
             where=f"{machine['cpu']} ({machine['isa']})",
             date=run.date,
             conditions=tuple((key, str(value)) for key, value in run.conditions.items()),
             outcome=Outcome.NOT_MEASURED,
+            run_outcome=run.outcome,
             reason=here["absent"].get(scheme, ""),
         )
         if stood.reason:
@@ -144,29 +154,38 @@ def standings(run: Run) -> Iterator[Standing]:
 def side_by_side(stood: Iterable[Standing]) -> list[list[list[Standing]]]:
     """Return groups of tables: a group for the same conditions, a table a scheme, a row a version of torch, in order.
 
-    Of several runs with one version the newest is its row. What may not be compared is in different groups.
+    Of several runs with one version the newest that was not too noisy is its row. What may not be compared is in
+    different groups.
     """
+
+    def rank(one: Standing) -> tuple[bool, str]:
+        return one.outcome is not Outcome.INVALID, one.date
+
     newest: dict[tuple[object, ...], Standing] = {}
     for each in stood:
         key = (each.conditions, each.scheme, each.torch)
         known = newest.get(key)
-        newest[key] = replace(max(known, each, key=lambda one: one.date), runs=known.runs + 1) if known else each
+        newest[key] = replace(max(known, each, key=rank), runs=known.runs + 1) if known else each
     groups: dict[tuple[tuple[str, str], ...], dict[str, list[Standing]]] = {}
     for each in sorted(newest.values(), key=lambda one: version(one.torch)):
         groups.setdefault(each.conditions, {}).setdefault(each.scheme, []).append(each)
     return [[*tables.values()] for _, tables in sorted(groups.items())]
 
 
-def version(torch: str) -> tuple[int, ...]:
-    """Return the numbers of a version, without what follows the plus: 2.13.0+cpu is (2, 13, 0)."""
-    return tuple(map(int, re.findall(r"\d+", torch.partition("+")[0])))
+def version(torch: str) -> tuple[Version, str]:
+    """Return what versions are ordered by: 2.2.2, 2.10.0, 2.14.0.dev20261101, 2.14.0, 2.14.0+cpu."""
+    try:
+        return Version(torch), torch
+    except ValueError:  # of somebody's own torch
+        return Version("0"), torch
 
 
 def moved(first: Standing, now: Standing) -> set[str]:
     """Return what differs from the first row: ``speedup`` beyond both intervals, ``size`` and ``loss`` at all."""
     if not (first.measured and now.measured):
         return set()
-    apart = now.speedup.lower > first.speedup.upper or now.speedup.upper < first.speedup.lower
+    both = first.valid and now.valid
+    apart = both and (now.speedup.lower > first.speedup.upper or now.speedup.upper < first.speedup.lower)
     found = {"speedup"} if apart else set()
     return found | {name for name in ("size", "loss") if getattr(first, name) != getattr(now, name)}
 

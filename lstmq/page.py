@@ -12,13 +12,13 @@ from lstmq.charts import STANDINGS, Tables, svg
 from lstmq.history import Standing, changed, moved
 from lstmq.report import aligned
 
-HEADERS = ("torch", "speedup", "us/token", "float32's", "smaller", "bytes", "loss", "change", "KL", "engine", "verdict")
+HEADERS = ("torch", "speedup", "us/token", "float32's", "smaller", "bytes", "loss", "change", "KL", "runs", "verdict")
 MARKS = {"speedup": "speedup", "bytes": "size", "loss": "loss"}  # columns that say what moved
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Text, and whether it is of one ``kind``: ``moved`` against the first row, words, or an outcome."""
+    """Text, and what ``kind`` it is of: ``moved`` against the first row, an outcome, or nothing."""
 
     text: str
     kind: str = ""
@@ -27,10 +27,11 @@ class Cell:
 def cells(table: Sequence[Standing]) -> list[list[Cell]]:
     """Return the rows of a table of one scheme, a cell for each of :data:`HEADERS`."""
     rows = []
+    first = next((each for each in table if each.measured), table[0])
     for each in table:
-        differs = moved(table[0], each)
+        differs = moved(first, each)
         told = dict.fromkeys(HEADERS, "")
-        told |= {"torch": each.torch, "engine": each.engine, "verdict": each.reason or str(each.outcome)}
+        told |= {"torch": each.torch, "runs": str(each.runs), "verdict": each.reason or _verdict(each)}
         if each.measured:
             told |= {
                 "speedup": f"{each.speedup.median:.2f} [{each.speedup.lower:.2f}, {each.speedup.upper:.2f}]",
@@ -47,12 +48,18 @@ def cells(table: Sequence[Standing]) -> list[list[Cell]]:
     return rows
 
 
+def _verdict(each: Standing) -> str:
+    """Return the outcome by the floors, and the session's if that was another (a baseline, another scheme)."""
+    return each.outcome.value if each.run_outcome in ("", each.outcome) else f"{each.outcome} (run: {each.run_outcome})"
+
+
 def heading(table: Sequence[Standing]) -> str:
     """Return what rows that may be compared have in common."""
     conditions = dict(table[0].conditions)
     return (
         f"{table[0].where}, {conditions['threads']} thread{'s' * (conditions['threads'] != '1')}, "
-        f"workload {conditions['workload']}, window {conditions['window']}"
+        f"engine {conditions['engine']}, workload {conditions['workload']}, window {conditions['window']}, "
+        f"slices of {conditions['slice']}"
     )
 
 

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lstmq.worker import COPY
 from lstmq.workload import Subject, Workload
 
 KEY = "lstmq"  # of pytest-benchmark's JSON
-VERSION = 1  # of what lies under it
+VERSION = 2  # of what lies under it
 MACHINE = ("cpu", "isa", "torch", "engine", "python")  # what a verdict says of one
 LARGEST_SIZE = 2**63  # bytes of a model
 LARGEST = 200_000_000  # bytes of a file that is read: 1,000 times what a session writes
@@ -190,6 +191,9 @@ def _check(run: Run, origin: str) -> None:
     check_floors(run.floors, origin)
     plan = run.recording.plan
     Plan(**{key: value for key, value in plan.items() if key != "clock"})
+    datetime.fromisoformat(run.date)
+    if not plan["schemes"]:
+        raise ValueError("a plan without a scheme")
     _expect(str, plan["clock"], *plan["schemes"], *run.cases, *run.exempt, *run.failures, run.date, run.outcome)
     windows = []
     for name, environment in run.recording.environments.items():
@@ -212,6 +216,7 @@ def _check(run: Run, origin: str) -> None:
                 raise ValueError(f"no size or no losses of {model}")
             _ = fidelity.loss, float(fidelity.kl), float(fidelity.agreement)  # which raise
             windows.append(fidelity.tokens)
+            _expect(int, *environment["sizes"][model]["parts"].values())
     if any(tokens != windows[0] for tokens in windows):
         raise ValueError("losses of other windows for one model than for another")
     for scheme in run.cases:

@@ -29,7 +29,7 @@ from lstmq.model import LSTMModel
 from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
 from lstmq.size import model_size
 
-PROTOCOL = 1
+PROTOCOL = 2
 COPY = "float32 again"  # the same arithmetic in other memory: what the machine makes of no difference at all
 
 

@@ -181,6 +181,21 @@ def test_a_scheme_that_the_floors_have_no_row_of_is_not_measured():
         assert "no row" in verdict.limit
 
 
+def test_a_case_that_the_floors_have_rows_of_is_not_measured_if_it_did_not_end():
+    floors = a_run().floors | {"train": {"overhead": {"at_most": 1.05}}}
+    verdict = by_figure(judge(a_run(floors=floors)))["floor", "train", "all"]
+    assert verdict.outcome is Outcome.NOT_MEASURED
+    figures = {"train": {"overhead": {"median": 1.0, "lower": 1.0, "upper": 1.0}}}
+    assert worst(judge(a_run(floors=floors, others=figures))) is Outcome.PASS
+
+
+def test_losses_of_other_windows_are_not_compared():
+    baseline = a_run()
+    told = baseline.recording.environments[HERE]["fidelity"]["int8"]
+    told["losses"], told["tokens"] = told["losses"][:-1], told["tokens"][:-1]
+    assert outcome_of(a_run(), "baseline", "loss moved", baseline) is Outcome.NOT_MEASURED
+
+
 def test_a_case_that_failed_for_no_figure_fails_the_run():
     verdicts = judge(a_run(failures=["test_corpus.py::test_corpus"]))
     assert outcomes(verdicts)["case", "test_corpus.py::test_corpus", "all"] is Outcome.FAIL
@@ -283,6 +298,7 @@ def test_too_few_slices_for_an_interval_are_no_regression():
 ANOTHER = {"told": {"machine": {"cpu": "another"}}}
 NOISY = {"here": {COPY: 2 * SECONDS[COPY]}}
 FAILED = {"outcome": "FAIL"}
+PARTIAL = {"cases": []}
 
 
 def test_a_run_that_was_too_noisy_or_of_other_conditions_is_not_compared_with():
@@ -301,21 +317,35 @@ def test_a_run_that_was_too_noisy_or_of_other_conditions_is_not_compared_with():
         ([{}, {}], 0, "the run of 0"),
         ([FAILED, {}, {}], 1, "the run of 1"),  # so that what failed yesterday fails today
         ([ANOTHER, NOISY, FAILED, {}], 3, "the run of 3"),
-        ([FAILED], 0, "the run of 0, which did not pass itself: FAIL"),
-        ([ANOTHER, FAILED, FAILED, NOISY], 1, "the run of 1, which did not pass itself: FAIL"),
+        ([FAILED], None, "the run of 0 cannot be compared with: it did not pass itself: FAIL"),
+        ([{"outcome": ""}], None, "the run of 0 cannot be compared with: it did not pass itself"),
+        ([PARTIAL, {}], 1, "the run of 1"),  # so that a run of one scheme does not hide the others
+        ([PARTIAL, ANOTHER], 0, "the run of 0, though it has no int8"),
         ([NOISY, ANOTHER], None, "the run of 0 cannot be compared with: it was too noisy"),
         ([], None, "no saved run was found; judged by floors alone"),
     ],
 )
-def test_the_newest_run_that_passed_is_compared_with(found, chosen, told):
+def test_the_newest_run_that_passed_and_has_every_scheme_is_compared_with(found, chosen, told):
     runs = [a_run(**each, date=str(place)) for place, each in enumerate(found)]
-    run, which = baselines.choose(iter(runs), a_run().conditions)
+    for place, each in enumerate(found):
+        if each is PARTIAL:
+            del runs[place].recording.seconds[HERE]["int8"]
+    run, which = baselines.choose(iter(runs), a_run().conditions, ["int8"])
     assert run is (None if chosen is None else runs[chosen])
     assert which.startswith(told)
     if chosen is None:
         assert which.endswith("; judged by floors alone")
         with pytest.raises(ValueError, match=f"require: {told.partition(';')[0]}"):
-            baselines.choose(runs, a_run().conditions, required=True)
+            baselines.choose(runs, a_run().conditions, ["int8"], required=True)
+
+
+def test_a_run_that_failed_is_accepted_by_naming_it_and_not_before_a_better_one():
+    now = a_run().conditions
+    failed, passed = a_run(**FAILED, date="1"), a_run(date="0")
+    run, which = baselines.choose([failed], now, named=True)
+    assert run is failed
+    assert which == "the run of 1, though it did not pass itself: FAIL"
+    assert baselines.choose([failed, passed], now, named=True) == (passed, "the run of 0")
 
 
 def test_no_more_runs_are_read_than_need_be():
@@ -327,7 +357,6 @@ def test_no_more_runs_are_read_than_need_be():
 def test_a_required_baseline_has_all_that_is_compared():
     baseline, now = a_run(), a_run().conditions
     assert baselines.choose([baseline], now, ["int8"], required=True)[0] is baseline
-    assert baselines.choose([baseline], now, ["int8", "bf16"])[0] is baseline
     with pytest.raises(ValueError, match="it has no bf16"):
         baselines.choose([baseline], now, ["int8", "bf16"], required=True)
 
@@ -540,7 +569,8 @@ def test_the_rows_that_are_proposed_let_the_figures_pass_and_no_others_are(slown
         row = floors["int8"][isa]
         floors["int8"][isa], floors["int8"]["avx2"] = {"at_least": 9e9, "at_most": 9e9}, {isa: row}
     told = {"far": {"int8": (3.0002, 0.001 * worse, 0.9)}}
-    run = a_run({"int8": slowness * SECONDS["int8"]}, told=told, floors=floors)
+    others = {"evaluate": {"overhead": {"median": 1.0, "lower": 1.0, "upper": 1.0}}}
+    run = a_run({"int8": slowness * SECONDS["int8"]}, told=told, floors=floors, others=others)
     failed = {each.metric for each in judge(run) if each.outcome is Outcome.FAIL}
     assert "speedup" in failed
     proposal = replacements(judge(run), floors, MACHINE, "2026-11-24", "pytest benchmarks")

@@ -65,6 +65,9 @@ def test_a_baseline_that_can_be_compared_with_is_judged_by(saved):
     assert "before.json: the run of" in result.output
     assert "FAIL  int8 kept speedup: int8 140" in result.output
     assert judge(saved("run"), saved("before", **SLOW)).exit_code == 0
+    accepted = judge(saved("run"), saved("before", outcome="FAIL"))
+    assert accepted.exit_code == 0
+    assert "before.json: the run of 2026-11-24T12:00:00+00:00, though it did not pass itself: FAIL" in accepted.output
     bigger = judge(saved("run", told={"sizes": {"int8": SIZES["int8"] + 1}}), saved("before"))
     assert bigger.exit_code == 1
     assert "FAIL  int8 bytes: +1 bytes" in bigger.output

@@ -21,8 +21,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def saved(tmp_path):
     """Give ``saved("run", torch="2.14.0", ...)``: the path of a file that holds a run of that torch."""
 
-    def saved(name, torch="2.13.0", here=None, machine=None, date="2026-11-24T12:00:00+00:00", **told):
-        run = a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, date=date)
+    def saved(name, torch="2.13.0", here=None, machine=None, of=(), **told):
+        run = a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, **dict(of))
         path = tmp_path / f"{name}.json"
         path.write_text(json.dumps({"benchmarks": [], runs.KEY: runs.as_json(run, [])}))
         return path
@@ -118,11 +118,12 @@ def test_the_page_can_be_read_in_a_browser_light_and_dark_on_a_phone_and_a_desk(
 def test_a_folder_of_runs_is_a_row_a_torch_and_a_history_with_its_changes(saved, tmp_path):
     for day in range(1, 25):
         slower = {"int8": SECONDS["int8"] * (1 if day < 13 else 1.3)}
-        saved(f"run{day:02}", here=slower, date=f"2026-10-{day:02}T12:00:00+00:00")
+        saved(f"run{day:02}", here=slower, of={"date": f"2026-10-{day:02}T12:00:00+00:00"})
     (tmp_path / "notes.json").write_text("{}")
     result = report(tmp_path, "--history", tmp_path / "history.svg")
     assert result.exit_code == 0, result.output
     assert sum(line.startswith("2.13.0") for line in result.output.splitlines()) == 1
+    assert result.stderr == f"lstmq: passed over 1 files that hold no run of this version: {tmp_path / 'notes.json'}\n"
     drawn = (tmp_path / "history.svg").read_text(encoding="utf-8")
     assert "2026-10-13" in drawn  # the first that was slower
 
@@ -153,6 +154,35 @@ def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, mes
     assert result.stderr.startswith("lstmq: error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+def test_a_page_without_matplotlib_is_one_line(saved, monkeypatch, tmp_path):
+    monkeypatch.setattr("lstmq.curves.find_spec", lambda name: None)
+    result = report(saved("run"), "--html", tmp_path / "page.html")
+    assert result.exit_code == 2
+    assert result.stderr == "lstmq: error: drawing needs matplotlib: pip install 'lstmq[plot]'\n"
+
+
+def test_what_a_session_failed_by_is_shown_beside_what_the_floors_say(saved):
+    """Of a baseline, or another scheme, the report knows only that the session failed."""
+    result = report(saved("run", of={"outcome": "FAIL"}))
+    [row] = [line for line in result.output.splitlines() if line.startswith("2.13.0")]
+    assert row.endswith("PASS (run: FAIL)")
+
+
+def test_what_moved_is_against_the_first_that_was_measured(saved):
+    absent = saved("absent", torch="2.2.0", absent={"int8": "no engine"})
+    document = json.loads(absent.read_text())
+    here = document[runs.KEY]["recording"]
+    here["environments"]["here"]["models"].remove("int8")
+    del here["seconds"]["here"]["int8"]
+    document[runs.KEY]["cases"] = []
+    absent.write_text(json.dumps(document))
+    result = report(absent, saved("old"), saved("new", torch="2.14.0", **MOVED))
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if line.startswith("2.")]
+    assert [row.count("*") for row in rows] == [0, 0, 1]
+    assert rows[0].endswith("no engine")
 
 
 def test_sizes_are_those_of_the_run(saved):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import Dictionary, baselines, batchify, gate, report, runs
+from lstmq import Dictionary, baselines, batchify, gate, page, report, runs
 from lstmq.environments import HERE, THERE
+from lstmq.history import side_by_side, standings
 from lstmq.intervals import over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.runs import RunError, as_json, conditions, describe_workload, differences, from_json
@@ -46,7 +47,8 @@ def test_a_run_that_is_saved_comes_back_as_it_was(run):
 def test_what_is_saved_is_json_to_any_reader():
     """Whose JSON may have neither NaN nor infinity: a baseline of two slices has an infinite interval."""
     few = a_run({name: slices(seconds, workers=2) for name, seconds in SECONDS.items()})
-    verdicts = [asdict(each) for each in gate.judge(few, a_run(failures=["a case"]))]
+    verdicts = [asdict(each) for each in gate.judge(few, a_run())]
+    verdicts.append(asdict(gate.not_measured("bf16", "all", "")))  # whose figure is NaN
     saved = json.loads(json.dumps(as_json(few, verdicts), allow_nan=False))
     [kept] = [each for each in saved["verdicts"] if each["metric"] == "kept speedup"]
     assert kept["figure"]["upper"] is None
@@ -100,9 +102,9 @@ def test_a_run_that_is_cut_anywhere_is_refused(tmp_path_factory, cut):
         (b'"lstmq"', "no session in it"),
         (b'{"benchmarks": []}', "no session in it"),
         (b'{"lstmq": null}', "no session in it"),
-        (b'{"lstmq": {}}', "version 1, found version None"),
-        (TEXT.replace(b'"version": 1', b'"version": 2'), "version 1, found version 2"),
-        (b'{"lstmq": {"version": 1}}', "damaged one: no 'recording'"),
+        (b'{"lstmq": {}}', "version 2, found version None"),
+        (TEXT.replace(b'"version": 2', b'"version": 1'), "version 2, found version 1"),
+        (b'{"lstmq": {"version": 2}}', "damaged one: no 'recording'"),
     ],
 )
 def test_what_is_no_run_is_refused_in_one_line(tmp_path, content, message):
@@ -158,7 +160,9 @@ def is_refused_or_judged(document):
         assert worst(verdicts) in Outcome
         report.verdict_lines(verdicts)
         report.verdict_markdown(verdicts, report.environments(run.recording))
-    assert baselines.choose([run], RUN.conditions)[1]
+    baselines.choose([run], RUN.conditions, ["int8"])
+    for group in side_by_side(standings(run)):
+        page.text([group])
 
 
 def removed(parent, key):

@@ -1,9 +1,10 @@
 """Judge the sessions of ``run.py`` by the gate's own code, and write the page of results, ``README.md``."""
 
-import json
 import statistics
 from collections import Counter
 from pathlib import Path
+
+from run import SESSIONS, read
 
 from lstmq import gate
 from lstmq.environments import HERE, THERE
@@ -50,8 +51,9 @@ def floor(run):
     return judged(run, gate.judge_floors(SCHEME, speedup, rows, run.machine["isa"])[0])
 
 
-def kept(run, baseline):
-    return judged(run, gate.judge_kept(run, baseline, SCHEME))
+def kept(pairs):
+    """Return the outcomes of comparing each run with the saved one before it, but for those that were too noisy."""
+    return [judged(now, gate.judge_kept(now, then, SCHEME)) for then, now in pairs if not gate.is_noisy(then)]
 
 
 def row(name, outcomes):
@@ -97,7 +99,7 @@ def page(sessions):
         "saved loaded, now idle": zip(loaded, idle, strict=False),
     }
     for name, some in pairs.items():
-        yield row(f"baseline, {name}", [kept(now, then) for then, now in some])
+        yield row(f"baseline, {name}", kept(some))
     unequal = sum(
         session["sizes"][HERE] != session["sizes"][THERE] or not session["same_predictions"] for session in sessions
     )
@@ -150,11 +152,10 @@ def slower(run):
 
 def main():
     """Replace what follows the mark in ``README.md``."""
-    lines = (FOLDER / "sessions.jsonl").read_text(encoding="utf-8").splitlines()
     readme = FOLDER / "README.md"
     mark = "<!-- results.py writes what follows -->\n"
     head = readme.read_text(encoding="utf-8").partition(mark)[0]
-    readme.write_text(head + mark + "\n" + "\n".join(page([*map(json.loads, lines)])) + "\n", encoding="utf-8")
+    readme.write_text(head + mark + "\n" + "\n".join(page(read(SESSIONS))) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Idle, sessions run one after the other, with nothing beside them. Loaded, every 
 stays on it, all at once: each is the others' load. A processor with no session left evaluates in float32 until all end.
 """
 
+import gzip
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from lstmq.session import MORE, Plan, measure
 from lstmq.workload import load_workload
 
 FOLDER = Path(__file__).parent
+SESSIONS = FOLDER / "sessions.jsonl.gz"
 PLAN = Plan(schemes=("int8",), more=MORE * Plan.pairs)  # what `--gate-against PYTHON --scheme int8` does
 SLOWDOWNS = (0, 2, 5, 10)  # percent by which int8 is slower here than there
 
@@ -62,6 +65,12 @@ def microseconds(times):
     }
 
 
+def read(path):
+    """Return the sessions of a file, in the order in which they ended; none if there is no such file."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.exists() else nullcontext([]) as lines:
+        return [json.loads(line) for line in lines]
+
+
 def be_load():
     """Keep the processor, and its way to memory, fully busy: evaluate in float32, for ever."""
     torch.set_num_threads(1)
@@ -73,7 +82,7 @@ def be_load():
 def run_all(todo, condition, out):
     """Run sessions with these slowdowns, in random order, each in a process of its own."""
     random.shuffle(todo)
-    lock, loads = threading.Lock(), []
+    lock, loads, errors = threading.Lock(), [], []
 
     def lane(processor):
         command = [sys.executable, __file__, "--condition", condition]
@@ -83,9 +92,13 @@ def run_all(todo, condition, out):
                 if not todo:
                     break
                 slowdown = todo.pop()
-            child = subprocess.run([*command, "--one", str(slowdown)], stdout=subprocess.PIPE, check=True)
+            child = subprocess.run([*command, "--one", str(slowdown)], stdout=subprocess.PIPE, check=False)
+            if child.returncode:
+                todo.clear()  # the other lanes would go on without their load
+                errors.append(f"a session ended with exit code {child.returncode}")
+                break
             session = json.loads(child.stdout)
-            with lock, out.open("a", encoding="utf-8") as file:
+            with lock, gzip.open(out, "at", encoding="utf-8") as file:
                 file.write(json.dumps(session, separators=(",", ":")) + "\n")
             took = f"{session['date']} {condition}, {slowdown} % slower: {session['took']} s"
             click.echo(f"{took}, {len(todo)} not begun")
@@ -100,13 +113,15 @@ def run_all(todo, condition, out):
         each.join()
     for load in loads:
         load.kill()
+    if errors:
+        sys.exit(errors[0])
 
 
 @click.command()
 @click.option("--unchanged", default=60, show_default=True, help="Sessions of unchanged code in each condition.")
 @click.option("--slowed", default=20, show_default=True, help="Sessions of each slowdown in each condition.")
 @click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=FOLDER / "sessions.jsonl")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=SESSIONS)
 @click.option("--processor", type=int, hidden=True)
 @click.option("--one", type=int, hidden=True, help="Run a session with this slowdown and print it.")
 @click.option("--load", is_flag=True, hidden=True, help="Be the load.")
@@ -118,8 +133,7 @@ def main(unchanged, slowed, condition, out, processor, one, load):
     if one is not None:
         click.echo(json.dumps(run(one, condition)))
         return
-    lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-    done = Counter((session["condition"], session["slowdown"]) for session in map(json.loads, lines))
+    done = Counter((session["condition"], session["slowdown"]) for session in read(out))
     for each in ("idle", "loaded") if condition == "both" else (condition,):
         todo = [slow for slow in SLOWDOWNS for _ in range((slowed if slow else unchanged) - done[each, slow])]
         run_all(todo, each, out)

@@ -53,7 +53,8 @@ def gate_command(
     notes = [f"{run}: the run of {now.date}", *report.environments(now.recording)]
     if baseline:
         found, required = [runs.read(baseline)], gate_baseline == "require"
-        then, which = baselines.choose(found, now.conditions, now.recording.plan["schemes"], required)
+        schemes = now.recording.plan["schemes"]
+        then, which = baselines.choose(found, now.conditions, schemes, named=True, required=required)
         notes.append(f"{baseline}: {which}")
     verdicts = gate.judge(now, then)
     for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):

@@ -7,7 +7,7 @@ import click
 from lstmq import page
 from lstmq.charts import check_history, plot_history, plot_standings
 from lstmq.cli.common import FILE, FOLDER, progress
-from lstmq.curves import check_plot
+from lstmq.curves import check_matplotlib, check_plot
 from lstmq.files import check_folder, whole_file
 from lstmq.history import files, read_all, side_by_side
 
@@ -39,11 +39,21 @@ def report_command(
         check_plot(plot)
     if history:
         check_history(history)
+    if html:
+        check_matplotlib()
     for written in filter(None, (markdown, html)):
         check_folder(written)
-    wanted = files(paths)
+    wanted, passed_over = files(paths), []
     with progress("reading", len(wanted)) as advance:
-        stood = list(read_all(wanted, named=paths, on_file=lambda: advance(1)))
+
+        def on_file(path: Path, read: bool) -> None:
+            advance(1)
+            passed_over.extend([] if read else [path])
+
+        stood = list(read_all(wanted, named=paths, on_file=on_file))
+    if stood and passed_over:
+        told = f"passed over {len(passed_over):,} files that hold no run of this version: {passed_over[0]}"
+        click.echo(f"lstmq: {told}{', ...' * (len(passed_over) > 1)}", err=True)
     if not stood:
         raise ValueError(f"expected runs of lstmq's benchmarks, found none among {len(wanted):,} files")
     of_scheme = [each for each in stood if each.scheme == scheme and each.measured]
