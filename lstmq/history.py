@@ -11,7 +11,6 @@ from packaging.version import Version
 
 from lstmq import runs
 from lstmq.environments import HERE
-from lstmq.floors import rows_of
 from lstmq.gate import judge_scheme, judge_session, not_measured
 from lstmq.intervals import Interval, exactly
 from lstmq.quantization import FLOAT32
@@ -145,9 +144,7 @@ def standings(run: Run) -> Iterator[Standing]:
             loss=fidelity.loss,
             loss_float32=float32.loss,
             kl=fidelity.kl,
-            floor=None
-            if "speedup" in run.exempt
-            else rows_of(run.floors, scheme, machine["isa"]).get("speedup", {}).get("at_least"),
+            floor=run.least_speedup(scheme),
         )
 
 

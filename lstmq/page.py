@@ -10,7 +10,7 @@ from jinja2 import Template
 from lstmq import __version__
 from lstmq.charts import STANDINGS, Tables, svg
 from lstmq.history import Standing, changed, moved
-from lstmq.report import aligned
+from lstmq.report import aligned, markdown_row
 
 HEADERS = ("torch", "speedup", "us/token", "float32's", "smaller", "bytes", "loss", "change", "KL", "runs", "verdict")
 MARKS = {"speedup": "speedup", "bytes": "size", "loss": "loss"}  # columns that say what moved
@@ -86,11 +86,11 @@ def markdown(groups: Sequence[Tables]) -> list[str]:
     for group in groups:
         lines += [f"### {heading(group[0])}", "", *(f"- {each}" for each in sentences(group))]
         for table in group:
-            lines += ["", f"**{table[0].scheme}**", "", f"| {' | '.join(HEADERS)} |"]
+            lines += ["", f"**{table[0].scheme}**", "", markdown_row(HEADERS)]
             lines.append(f"|---|{'---:|' * (len(HEADERS) - 3)}---|---|")
             for row in cells(table):
                 told = (f"**{cell.text}**" if cell.kind in ("moved", "FAIL") else cell.text for cell in row)
-                lines.append(f"| {' | '.join(each.replace('|', chr(92) + '|') for each in told)} |")
+                lines.append(markdown_row(told))
         lines.append("")
     return lines
 

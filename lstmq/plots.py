@@ -5,7 +5,6 @@ from pathlib import Path
 
 from lstmq.environments import HERE
 from lstmq.files import whole_file
-from lstmq.floors import rows_of
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run
 from lstmq.verdicts import Outcome, Verdict
@@ -42,8 +41,7 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
         ends = [[speedup.median - speedup.lower], [speedup.upper - speedup.median]]
         colour = COLOURS.get(outcomes.get(scheme, Outcome.UNJUDGED), "tab:orange")
         intervals.errorbar([speedup.median], [place], xerr=ends, fmt="o", color=colour, capsize=4)
-        floor = rows_of(run.floors, scheme, run.machine["isa"]).get("speedup", {}).get("at_least")
-        if floor is not None and "speedup" not in run.exempt:
+        if (floor := run.least_speedup(scheme)) is not None:
             intervals.plot([floor, floor], [place - 0.3, place + 0.3], color="black", linewidth=2)
     intervals.set_yticks(range(len(schemes)), schemes)
     intervals.set(xlabel="speedup, 99 % interval; black: its floor")

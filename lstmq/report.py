@@ -100,8 +100,13 @@ def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[
     for each in verdicts:
         mark = each.outcome if each.outcome in (Outcome.PASS, Outcome.UNJUDGED) else f"**{each.outcome}**"
         cells = (mark, each.question, each.case, each.metric, each.shown, each.limit, each.details)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append(markdown_row(cells))
     return [*lines, "", *(f"- {note}" for note in notes)]
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table, whatever is in its cells."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def conclusion(verdicts: Sequence[Verdict]) -> str:

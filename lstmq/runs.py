@@ -12,7 +12,7 @@ from typing import Any
 
 from lstmq.environments import HERE
 from lstmq.fidelity import Fidelity
-from lstmq.floors import Floors, check_floors
+from lstmq.floors import Floors, check_floors, rows_of
 from lstmq.intervals import Interval, exactly, over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.session import Plan, Recording
@@ -82,6 +82,12 @@ class Run:
     def speedup(self, scheme: str) -> Interval:
         """Return float32's seconds over the scheme's."""
         return over_workers(self.ratios((HERE, FLOAT32), (HERE, scheme)))
+
+    def least_speedup(self, scheme: str) -> float | None:
+        """Return the least speedup that passes, if there is a limit."""
+        row = {} if "speedup" in self.exempt else rows_of(self.floors, scheme, self.machine["isa"]).get("speedup", {})
+        least: float | None = row.get("at_least")
+        return least
 
     def size(self, environment: str, model: str) -> int:
         """Return serialised bytes."""

@@ -159,3 +159,4 @@ def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, mes
     assert result.stderr.startswith("lstmq: error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+    assert result.stdout == ""  # it is found out before anything is judged

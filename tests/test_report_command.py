@@ -55,7 +55,9 @@ def test_what_changed_is_shown_as_text_markdown_and_html(saved, tmp_path):
     assert "&lt;another&gt;" in html
     assert "<another>" not in html
     assert html.count("<section>") == markdown.count("### ") == 2  # another processor is apart
-    assert out["svg"].read_text(encoding="utf-8").startswith("<?xml")
+    drawn = out["svg"].read_text(encoding="utf-8")
+    for words in ("speedup, 99 % interval; a dash: its floor", "us/token", "MB: int8", "decoder", "2.14.0"):
+        assert f"<!-- {words} -->" in drawn
 
 
 class Links(HTMLParser):
@@ -86,7 +88,7 @@ def test_the_page_needs_nothing_but_itself(saved, tmp_path):
     assert not re.search(r"@import|url\(|<script", html)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path; .ci/run installs one")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_can_be_read_in_a_browser_light_and_dark_on_a_phone_and_a_desk(saved, tmp_path, scheme, width):
@@ -125,7 +127,7 @@ def test_a_folder_of_runs_is_a_row_a_torch_and_a_history_with_its_changes(saved,
     assert sum(line.startswith("2.13.0") for line in result.output.splitlines()) == 1
     assert result.stderr == f"lstmq: passed over 1 files that hold no run of this version: {tmp_path / 'notes.json'}\n"
     drawn = (tmp_path / "history.svg").read_text(encoding="utf-8")
-    assert "2026-10-13" in drawn  # the first that was slower
+    assert re.findall("<!--  (2026-.*) -->", drawn) == ["2026-10-13"]  # at its line, the first day that was slower
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, mes
     assert result.stderr.startswith("lstmq: error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+    assert result.stdout == ""  # it is found out before anything is read or shown
 
 
 def test_a_page_without_matplotlib_is_one_line(saved, monkeypatch, tmp_path):

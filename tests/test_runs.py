@@ -184,6 +184,9 @@ def test_what_is_missing_is_named():
     for key in ("recording", "workload", "floors", "exempt", "cases", "failures", "date", "outcome"):
         with pytest.raises(RunError, match=f"damaged one: no '{key}'"):
             from_json(damaged((runs.KEY, key), removed), "a file")
+    with pytest.raises(RunError, match="a plan without a scheme"):
+        nothing = damaged((runs.KEY, "recording", "plan", "schemes"), lambda parent, key: parent.__setitem__(key, []))
+        from_json(nothing, "a file")
     seconds = (runs.KEY, "recording", "seconds", HERE)
     with pytest.raises(RunError, match="times of"):
         from_json(damaged((*seconds, "int8"), removed), "a file")
