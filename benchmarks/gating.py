@@ -18,7 +18,7 @@ from lstmq.intervals import ENOUGH
 from lstmq.machine import describe_machine
 from lstmq.quantization import check_engine
 from lstmq.session import MORE, Plan, Recording, measure
-from lstmq.verdicts import Verdict, worst
+from lstmq.verdicts import Verdict, not_measured, worst
 from lstmq.workload import DEFAULT_TOKENS, load_workload
 
 TUTORIALS = Path(__file__).with_name("floors.toml")  # limits of the tutorial's shape
@@ -196,7 +196,7 @@ class Gate:
         if self.measured:
             return gate.judge(self.run, self._baseline)
         why = self.broken or "no benchmark of it ran"
-        missing = [gate.not_measured(scheme, "all", why) for scheme in self.plan.schemes]
+        missing = [not_measured(scheme, "all", why) for scheme in self.plan.schemes]
         isa = str(self.facts["isa"])
         return missing + gate.judge_others(self.others, self.failures, self.floors, isa, self._exempt)
 

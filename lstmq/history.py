@@ -11,11 +11,11 @@ from packaging.version import Version
 
 from lstmq import runs
 from lstmq.environments import HERE
-from lstmq.gate import judge_scheme, judge_session, not_measured
+from lstmq.gate import judge_scheme, judge_session
 from lstmq.intervals import Interval, exactly
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run, RunError
-from lstmq.verdicts import Outcome, worst
+from lstmq.verdicts import Outcome, not_measured, worst
 
 NOTHING = exactly(math.nan)
 SHORTEST = 5  # runs between two change points

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lstmq.intervals import Interval
+from lstmq.intervals import Interval, exactly
+
+MEASURE_MORE = "--workers 12, or more --pairs, would decide it"
 
 
 class Outcome(StrEnum):
@@ -56,6 +58,18 @@ class Verdict:
     def __str__(self) -> str:
         details = f" ({self.details})" if self.details else ""
         return f"{self.outcome}  {self.case} {self.metric} {self.shown}: {self.limit}{details}"
+
+
+def not_measured(case: str, metric: str, limit: str, question: str = "floor") -> Verdict:
+    """Return the verdict on a figure that is not there."""
+    return Verdict(
+        question=question,
+        case=case,
+        metric=metric,
+        outcome=Outcome.NOT_MEASURED,
+        figure=exactly(math.nan),
+        limit=limit,
+    )
 
 
 def in_words(number: float) -> str:

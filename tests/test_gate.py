@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import baselines, gate
+from lstmq import against, baselines, gate
 from lstmq.environments import HERE, THERE
 from lstmq.floors import rows_of
 from lstmq.gate import is_noisy, judge, judge_floors, judge_scheme, judge_session
 from lstmq.intervals import Interval, exactly, over_workers
 from lstmq.proposals import replacements
 from lstmq.quantization import FLOAT32
-from lstmq.verdicts import Outcome, decide, worst
+from lstmq.verdicts import Outcome, decide, not_measured, worst
 from lstmq.worker import COPY
 from strategies import FAR, MACHINE, SECONDS, SIZES, a_run, noisy_runs, slices
 
@@ -91,7 +91,7 @@ def test_nan_is_no_pass(ends, limit):
 
 @given(st.lists(st.sampled_from(Outcome), max_size=6))
 def test_the_worst_outcome_is_the_sessions_and_has_its_own_exit_code(found):
-    verdicts = [replace(gate.not_measured("int8", "speedup", ""), outcome=outcome) for outcome in found]
+    verdicts = [replace(not_measured("int8", "speedup", ""), outcome=outcome) for outcome in found]
     expected = next((outcome for outcome in EXIT_CODES if outcome in found), None)
     if expected:
         assert worst(verdicts) is expected
@@ -234,7 +234,7 @@ def test_a_scheme_that_is_not_in_the_baseline_is_not_judged_by_it_and_says_so():
 
 def test_no_verdict_at_all_is_no_pass():
     assert worst([]) is Outcome.NOT_MEASURED
-    assert worst([gate.not_measured("int8", "all", "")]).exit_code == 12
+    assert worst([not_measured("int8", "all", "")]).exit_code == 12
 
 
 @pytest.mark.parametrize("metric", ["kl", "agreement", "loss_difference"])
@@ -266,7 +266,7 @@ def test_int8_that_is_slower_than_there_fails_however_fast_float32_is(change):
 
 
 def test_what_is_just_as_slow_as_allowed_is_inconclusive():
-    run = a_run({"int8": (1 + gate.SLOWER_THAN_THERE) * SECONDS["int8"]}, {})
+    run = a_run({"int8": (1 + against.SLOWER_THAN_THERE) * SECONDS["int8"]}, {})
     verdict = by_figure(judge(run))["against", "int8", "slower"]
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "--workers 12" in verdict.details
@@ -280,7 +280,7 @@ def test_a_baselines_speedup_may_be_lost_in_part(change, expected):
 def test_more_of_a_baselines_speedup_may_not_be_lost():
     lost = {"int8": 1.4 * SECONDS["int8"]}
     assert outcome_of(a_run(lost), "baseline", "kept speedup", a_run()) is Outcome.FAIL
-    at_the_limit = {"int8": SECONDS["int8"] / (1 - gate.SPEEDUP_LOST)}
+    at_the_limit = {"int8": SECONDS["int8"] / (1 - against.SPEEDUP_LOST)}
     assert outcome_of(a_run(at_the_limit), "baseline", "kept speedup", a_run()) is Outcome.INCONCLUSIVE
 
 
@@ -368,11 +368,11 @@ def test_a_required_baseline_has_all_that_is_compared():
         ("bytes", {"sizes": {"int8": SIZES["int8"]}}, Outcome.PASS),
         ("bytes", {"sizes": {"int8": SIZES["int8"] - 1}}, Outcome.PASS),
         ("bytes", {"sizes": {"int8": SIZES["int8"] + 1}}, Outcome.FAIL),
-        ("loss moved", {"far": {"int8": (3.0002 + 0.9 * gate.WORSE_LOSS, 0.001, 0.9)}}, Outcome.PASS),
-        ("loss moved", {"far": {"int8": (3.0002 + 1.1 * gate.WORSE_LOSS, 0.001, 0.9)}}, Outcome.FAIL),
+        ("loss moved", {"far": {"int8": (3.0002 + 0.9 * against.WORSE_LOSS, 0.001, 0.9)}}, Outcome.PASS),
+        ("loss moved", {"far": {"int8": (3.0002 + 1.1 * against.WORSE_LOSS, 0.001, 0.9)}}, Outcome.FAIL),
         ("loss moved", {"far": {"int8": (2.0, 0.001, 0.9)}}, Outcome.PASS),
-        ("kl", {"far": {"int8": (3.0002, 0.001 * 0.99 * gate.WORSE_KL, 0.9)}}, Outcome.PASS),
-        ("kl", {"far": {"int8": (3.0002, 0.001 * 1.01 * gate.WORSE_KL, 0.9)}}, Outcome.FAIL),
+        ("kl", {"far": {"int8": (3.0002, 0.001 * 0.99 * against.WORSE_KL, 0.9)}}, Outcome.PASS),
+        ("kl", {"far": {"int8": (3.0002, 0.001 * 1.01 * against.WORSE_KL, 0.9)}}, Outcome.FAIL),
         ("kl", {"far": {"int8": (3.0002, 0.0, 0.9)}}, Outcome.PASS),
     ],
 )
@@ -386,7 +386,7 @@ def test_bytes_losses_and_divergence_may_not_be_worse_than_they_were(question, m
 
 
 def test_a_file_of_another_torch_may_be_larger_by_its_container_and_no_more():
-    for more, outcome in ((1, Outcome.PASS), (gate.CONTAINER, Outcome.PASS), (gate.CONTAINER + 1, Outcome.FAIL)):
+    for more, outcome in ((1, Outcome.PASS), (against.CONTAINER, Outcome.PASS), (against.CONTAINER + 1, Outcome.FAIL)):
         told = {"sizes": {"int8": SIZES["int8"] + more}, "machine": {"torch": "2.14.0"}}
         found = outcomes(judge(a_run(there={}, told=told), a_run()))
         assert found["against", "int8", "bytes"] is found["baseline", "int8", "bytes"] is outcome

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from lstmq import gate, report
 from lstmq.environments import HERE
-from lstmq.gate import not_measured
 from lstmq.intervals import Interval, exactly
-from lstmq.verdicts import Outcome, worst
+from lstmq.verdicts import Outcome, not_measured, worst
 from strategies import SECONDS, a_run
 
 printable = st.text(st.characters(categories=("L", "N", "P", "S"), codec="utf-8"), min_size=1, max_size=20)

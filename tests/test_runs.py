@@ -15,7 +15,7 @@ from lstmq.history import side_by_side, standings
 from lstmq.intervals import over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.runs import RunError, as_json, conditions, describe_workload, differences, from_json
-from lstmq.verdicts import Outcome, worst
+from lstmq.verdicts import Outcome, not_measured, worst
 from lstmq.worker import COPY
 from lstmq.workload import Subject, Workload
 from strategies import FAR, SECONDS, SIZES, a_run, noisy_runs, slices, stream
@@ -48,7 +48,7 @@ def test_what_is_saved_is_json_to_any_reader():
     """Whose JSON may have neither NaN nor infinity: a baseline of two slices has an infinite interval."""
     few = a_run({name: slices(seconds, workers=2) for name, seconds in SECONDS.items()})
     verdicts = [asdict(each) for each in gate.judge(few, a_run())]
-    verdicts.append(asdict(gate.not_measured("bf16", "all", "")))  # whose figure is NaN
+    verdicts.append(asdict(not_measured("bf16", "all", "")))  # whose figure is NaN
     saved = json.loads(json.dumps(as_json(few, verdicts), allow_nan=False))
     [kept] = [each for each in saved["verdicts"] if each["metric"] == "kept speedup"]
     assert kept["figure"]["upper"] is None

@@ -7,8 +7,9 @@ from pathlib import Path
 from run import SESSIONS, read
 
 from lstmq import gate
+from lstmq.against import judge_kept, judge_slower
 from lstmq.environments import HERE, THERE
-from lstmq.floors import load_floors
+from lstmq.floors import load_floors, rows_of
 from lstmq.intervals import over_workers, share_interval
 from lstmq.quantization import FLOAT32
 from lstmq.runs import Run
@@ -42,18 +43,18 @@ def judged(run, verdict):
 
 
 def against(run):
-    return judged(run, gate.judge_slower(run, SCHEME))
+    return judged(run, judge_slower(run, SCHEME))
 
 
 def floor(run):
     speedup = {"speedup": run.speedup(SCHEME)}
-    rows = {SCHEME: {"speedup": gate.rows_of(FLOORS, SCHEME, run.machine["isa"])["speedup"]}}
+    rows = {SCHEME: {"speedup": rows_of(FLOORS, SCHEME, run.machine["isa"])["speedup"]}}
     return judged(run, gate.judge_floors(SCHEME, speedup, rows, run.machine["isa"])[0])
 
 
 def kept(pairs):
     """Return the outcomes of comparing each run with the saved one before it, but for those that were too noisy."""
-    return [judged(now, gate.judge_kept(now, then, SCHEME)) for then, now in pairs if not gate.is_noisy(then)]
+    return [judged(now, judge_kept(now, then, SCHEME)) for then, now in pairs if not gate.is_noisy(then)]
 
 
 def row(name, outcomes):
