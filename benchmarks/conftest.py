@@ -1,6 +1,7 @@
 """The glue between :mod:`gating`, which measures and judges, and pytest with pytest-benchmark: fixtures and hooks."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -9,24 +10,23 @@ from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor
 
 from gating import TUTORIALS, Gate, add_options
-from lstmq import gate, plots, report, runs
+from lstmq import Workload, gate, plots, report, runs
 from lstmq.comparison import clock
-from lstmq.environments import HERE, SessionError
+from lstmq.environments import HERE
 from lstmq.files import whole_file
 from lstmq.intervals import Interval, median_interval
 from lstmq.proposals import replacements
 from lstmq.quantization import FLOAT32
 from lstmq.session import Plan
+from lstmq.streams import Stream
 from lstmq.verdicts import Outcome, Verdict, worst
-from lstmq.workload import Workload
 
 WARM_UP = 2  # pairs that do not count
 TOLD = [0.0]  # seconds that workers have told pytest-benchmark, one sum after the other
 GATE = pytest.StashKey[Gate]()
-Read = Callable[[Tensor], object]
+Read = Callable[[Stream], object]
 
 
 class NotPassed(pytest.fail.Exception):
@@ -65,15 +65,15 @@ def timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callab
         try:
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
                 run = this.run
-        except (SessionError, OSError) as error:
-            this.broken = request.session.shouldfail = str(error)  # nothing is begun after this case
+        except (ValueError, OSError, RuntimeError) as error:  # of the session, or of handing a model over to it
+            this.broken = request.session.shouldfail = " ".join(str(error).split())  # nothing is begun after this case
             raise NotPassed(this.broken, pytrace=False) from None
-        told = [t for worker in run.recording.seconds[HERE].get(model, []) for t in worker if t is not None]
-        if not told:
-            raise NotPassed(f"not measured: {run.recording.environments[HERE]['absent'][model]}", pytrace=False)
+        if model in (absent := run.recording.environments[HERE]["absent"]):
+            pytest.skip(f"not measured: {absent[model]}")  # which is the gate's verdict, too, and no pass
+        told = [t for worker in run.recording.seconds[HERE][model] for t in worker if t is not None]
         seconds = iter(told)
         benchmark.pedantic(lambda: TOLD.append(TOLD[-1] + next(seconds)), rounds=len(told))
-        benchmark.extra_info["tokens"] = Plan.tokens
+        benchmark.extra_info["tokens"] = Plan.tokens * run.recording.plan["columns"]
         return run
 
     return timed
@@ -88,16 +88,15 @@ def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[.
 
     def measure_ratio(reference: Read, target: Read, pairs: int) -> Interval:
         now, seconds = clock(), []
-        source, tokens = workload.speed.source, Plan.tokens
-        starts = cycle(range(0, len(source) - tokens, tokens))  # consecutive, and again from the first
+        stream, tokens = workload.speed.stream, Plan.tokens
+        starts = cycle(range(0, len(stream) - tokens + 1, tokens))  # consecutive, and again from the first
 
-        def read_reference() -> tuple[tuple[Tensor], dict[str, object]]:
-            first = next(starts)
-            window = source[first : first + tokens + 1]
+        def read_reference() -> tuple[tuple[Stream], dict[str, object]]:
+            part = stream.part(next(starts), tokens)
             start = now()
-            reference(window)
+            reference(part)
             seconds.append(now() - start)
-            return (window,), {}
+            return (part,), {}
 
         benchmark.pedantic(target, setup=read_reference, rounds=pairs, warmup_rounds=WARM_UP)
         if benchmark.disabled:
@@ -163,11 +162,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pytest-benchmark's clock be what workers tell, in the cases that are of their times."""
+    """Let pytest-benchmark's clock be what workers tell, in the cases that are of their times.
+
+    The others measure this package by its own model: they have nothing to say of another workload.
+    """
     for item in items:
         if "timed" in item.fixturenames:
             group = f"evaluate {Plan.tokens} tokens"
             item.add_marker(pytest.mark.benchmark(group=group, timer=lambda: TOLD[-1]), append=False)
+        elif item.config.getoption("--workload"):
+            item.add_marker(pytest.mark.skip(reason="not of this workload"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -195,6 +199,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, object]) -> None:
     """Put the raw times and the verdicts into what pytest-benchmark saves."""
     this = config.stash[GATE]
+    # Its Elasticsearch storage reads only times without a zone, which it writes with one.
+    output_json["datetime"] = str(output_json["datetime"]).removesuffix("+00:00")
     if this.measured:
         verdicts = this.verdicts()
         run = replace(this.run, outcome=worst(verdicts).value)
@@ -213,10 +219,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     conclusion = "cut short: nothing is concluded" if this.code is None else report.conclusion(verdicts)
     if this.code not in (None, worst(verdicts).exit_code):
         conclusion += f"; but a case failed (exit code {this.code})"
-    terminalreporter.section(f"the gate, against {config.getoption('--floors') or 'benchmarks/floors.toml'}")
+    limits = "benchmarks/floors.toml" if this.limits == TUTORIALS else this.limits
+    terminalreporter.section(f"the gate, against {limits}")
     for each in (*notes, "", *report.verdict_lines(verdicts), "", conclusion):
         line(each)
-    command = " ".join(["pytest", *map(str, config.invocation_params.args)])
+    command = re.sub(r"//[^/@ ]+@", "//***@", " ".join(["pytest", *map(str, config.invocation_params.args)]))
     if rows := replacements(verdicts, this.floors, this.facts, datetime.now(UTC).date().isoformat(), command):
         proposal = config.rootpath / ".benchmarks" / TUTORIALS.name
         proposal.parent.mkdir(exist_ok=True)

@@ -31,6 +31,11 @@ def add_options(group: pytest.OptionGroup) -> None:
     )
     group.addoption("--checkpoint", type=Path, help="trained model, .pth or .safetensors (default: the sample's)")
     group.addoption("--vocabulary", type=Path, help="corpus folder of the checkpoint's words, if not --corpus")
+    group.addoption(
+        "--workload",
+        metavar="FILE.py:FUNCTION",
+        help="a model of your own: what the function returns, held to the floors.toml beside the file",
+    )
     group.addoption("--tokens", type=int, help=f"length of the test text (default: {DEFAULT_TOKENS} at most)")
     group.addoption("--bptt", type=int, default=25, help="longest window, in tokens (default: %(default)s)")
     group.addoption("--threads", type=int, default=1, help="threads that torch computes on (default: %(default)s)")
@@ -70,7 +75,7 @@ class Gate:
         workload: what all cases read.
         plan: of the session.
         facts: what every case notes in its ``extra_info``: the machine, torch, the engine, the threads, the window.
-        floors: the limits.
+        floors: the limits, and ``limits``, the file that they are from.
         described: the workload, in words.
         which: in words, which saved run is compared with or why none is; empty if none was asked for.
         cases: schemes whose case ran to its end.
@@ -96,15 +101,20 @@ class Gate:
         check_engine(option("--engine"))
         if option("--gate-plot"):
             check_plot(option("--gate-plot"))
-        own = option("--floors")
-        self.floors: Floors = load_floors(own or TUTORIALS)
+        files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
+        self.workload = load_workload(*files, option("--tokens"), DEFAULT_TOKENS, option("--workload"))
+        if (steps := len(self.workload.speed.stream)) < Plan.tokens:
+            raise ValueError(f"expected at least {Plan.tokens} steps of a stream to time slices of, found {steps}")
+        own: Path | None = option("--floors")
+        if self.workload.made_by and own is None:
+            own = Path(self.workload.made_by.rpartition(":")[0]).with_name(TUTORIALS.name)
+            if not own.is_file():
+                raise ValueError(f"a workload of your own needs limits of its own: --floors FILE, or {own}")
+        self.limits = own or TUTORIALS
+        self.floors: Floors = load_floors(self.limits)
         schemes = option("--scheme") or [scheme for scheme in SCHEMES if own is None or scheme in self.floors]
         if not schemes:
             raise ValueError(f"{own}: expected rows of a scheme, {', '.join(SCHEMES)}, found none")
-        files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
-        self.workload = load_workload(*files, option("--tokens"), at_most=DEFAULT_TOKENS)
-        if (tokens := len(self.workload.speed.source)) <= Plan.tokens:
-            raise ValueError(f"expected more than {Plan.tokens} tokens of test text to time slices of, found {tokens}")
         self._environments = [Environment.here()]
         if against := option("--gate-against"):
             if not shutil.which(against):
@@ -133,7 +143,8 @@ class Gate:
 
     def _not_for(self, text: bool) -> set[str]:
         """Return the metrics that the tutorial's floors are not for: those of another shape, or another text."""
-        another_shape = replace(self.workload.speed.model.config, dropout=0) != replace(ModelConfig(), dropout=0)
+        config: ModelConfig = self.workload.speed.model.config
+        another_shape = replace(config, dropout=0) != replace(ModelConfig(), dropout=0)
         return ({"bytes_per_token"} if text else set()) | (
             {"speedup", "size_ratio", "overhead"} if another_shape else set()
         )
@@ -152,9 +163,10 @@ class Gate:
         if isinstance(storage, FileStorage):
             paths = storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare)
             found = map(runs.read, reversed(paths))
-        else:
-            documents = [*(storage.load() if compare is True else storage.load(compare))]
-            found = (runs.from_json(document, str(name)) for name, document in reversed(documents))
+        else:  # Elasticsearch's, whose own loading leaves out all that is ours; the newest documents come first
+            hits = storage._search(storage._project_name, None if compare is True else compare)["hits"]["hits"]
+            documents = {hit["_source"]["benchmark_id"]: hit["_source"] for hit in reversed(hits)}
+            found = (runs.from_json(document, name) for name, document in reversed(documents.items()))
         now = runs.conditions(self.facts, self.described, asdict(self.plan))
         return baselines.choose(found, now, self.plan.schemes, named=compare is not True, required=required)
 

@@ -11,14 +11,15 @@ from lstmq import evaluate
 from lstmq.comparison import clock
 
 
-def bare_loop(model, source, bptt):
+def bare_loop(model, stream, bptt):
     """Read the stream with nothing around the model and the loss."""
-    steps, total, hidden = len(source) - 1, 0.0, model.init_hidden(1)
+    words, targets = stream.inputs, stream.targets[:, 0]
+    steps, total, hidden = len(words), 0.0, model.init_hidden(1)
     with torch.inference_mode():
         for i in range(0, steps, bptt):
             n = min(bptt, steps - i)
-            logits, hidden = model(source[i : i + n], hidden)
-            total += F.cross_entropy(logits.view(n, -1), source[i + 1 : i + 1 + n, 0], reduction="sum").item()
+            logits, hidden = model(words[i : i + n], hidden)
+            total += F.cross_entropy(logits.view(n, -1), targets[i : i + n], reduction="sum").item()
     return total / steps
 
 
@@ -40,8 +41,8 @@ def steady_heap():
 def test_evaluate(benchmark, measure_ratio, workload, facts, judge):
     model, bptt = workload.speed.model, facts["bptt"]
     ratio = measure_ratio(
-        lambda source: evaluate(model, source, bptt),
-        lambda source: bare_loop(model, source, bptt),
+        lambda stream: evaluate(model, stream, bptt),
+        lambda stream: bare_loop(model, stream, bptt),
         pairs=120,  # the more, the less noise
     )
     benchmark.extra_info.update(facts, overhead=ratio.median, overhead_interval=[ratio.lower, ratio.upper])

@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lstmq import Corpus, LSTMModel
-from lstmq.batching import windows
+from lstmq import Corpus, LSTMModel, get_batch
 from lstmq.comparison import clock
 from lstmq.training import TrainConfig, Trainer
 from lstmq.workload import load_subject, sample_folder
@@ -17,7 +16,8 @@ def bare_steps(model, source, config):
     model.train()
     hidden = model.init_hidden(source.shape[1])
     while True:
-        for data, targets in windows(source, config.bptt):
+        for i in range(0, len(source) - 1, config.bptt):
+            data, targets = get_batch(source, i, config.bptt)
             optimizer.zero_grad(set_to_none=True)
             logits, (h, c) = model(data, hidden)
             F.cross_entropy(logits.flatten(0, 1), targets).backward()

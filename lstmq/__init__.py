@@ -7,6 +7,8 @@ from lstmq.generation import generate
 from lstmq.model import Hidden, LSTMModel, ModelConfig, repackage_hidden
 from lstmq.quantization import SCHEMES, QuantizationError, Scheme, quantize
 from lstmq.size import ModelSize, model_size
+from lstmq.streams import Stream, next_words
+from lstmq.subjects import Subject, Workload
 
 __version__ = "0.1.0"
 
@@ -20,11 +22,15 @@ __all__ = [
     "ModelSize",
     "QuantizationError",
     "Scheme",
+    "Stream",
+    "Subject",
+    "Workload",
     "batchify",
     "evaluate",
     "generate",
     "get_batch",
     "model_size",
+    "next_words",
     "perplexity",
     "quantize",
     "repackage_hidden",

@@ -77,9 +77,15 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
         return [not_measured(scheme, "loss moved", "losses of other windows", question)]
     moved = [a - b for a, b in zip(fidelity[0].losses, fidelity[1].losses, strict=True)]
     window = median_interval(moved)
-    loss, kl = fidelity[0].loss - fidelity[1].loss, WORSE_KL * fidelity[1].kl + 1e-6
+    loss, (kl, was) = fidelity[0].loss - fidelity[1].loss, [each.kl for each in fidelity]
     torches = {run.recording.environments[environment]["machine"]["torch"] for run, environment in (now, then)}
     size = sizes[1] + (CONTAINER if len(torches) > 1 else 0)
+    figures = [
+        ("bytes", sizes[0], size, f"{sizes[0] - sizes[1]:+,} bytes" if sizes[0] != sizes[1] else ""),
+        ("loss moved", loss, WORSE_LOSS, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
+    ]
+    if kl is not None and was is not None:
+        figures.append(("kl", kl, WORSE_KL * was + 1e-6, ""))
     return [
         Verdict(
             question=question,
@@ -90,11 +96,7 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
             limit=f"at most {in_words(at_most)}",
             details=details,
         )
-        for metric, figure, at_most, details in (
-            ("bytes", sizes[0], size, f"{sizes[0] - sizes[1]:+,} bytes" if sizes[0] != sizes[1] else ""),
-            ("loss moved", loss, WORSE_LOSS, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
-            ("kl", fidelity[0].kl, kl, ""),
-        )
+        for metric, figure, at_most, details in figures
     ]
 
 

@@ -1,8 +1,5 @@
-"""Streams into columns and windows: :func:`batchify`, :func:`get_batch`, :func:`windows`."""
+"""Texts into columns and windows: :func:`batchify`, :func:`get_batch`."""
 
-from collections.abc import Iterator
-
-import torch
 from torch import Tensor
 
 
@@ -56,30 +53,9 @@ def get_batch(source: Tensor, i: int, bptt: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if ``i`` has no target, or ``bptt < 1``.
     """
-    _check_bptt(bptt)
+    if bptt < 1:
+        raise ValueError(f"bptt must be at least 1 step, found {bptt}")
     if not 0 <= i < len(source) - 1:
         raise ValueError(f"no window starts at step {i} of a source of {len(source):,} steps: the last has no target")
     n = min(bptt, len(source) - 1 - i)
     return source[i : i + n], source[i + 1 : i + 1 + n].reshape(-1)
-
-
-def windows(source: Tensor, bptt: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield :func:`get_batch`'s windows one after the other: together they hold every target once.
-
-    Raises:
-        ValueError: if ``source`` is not int64 of two dimensions, has fewer than 2 steps (there is no target), or
-            ``bptt < 1``.
-    """
-    if source.dim() != 2:
-        raise ValueError(f"expected a source of shape (steps, bsz) from batchify, found shape {tuple(source.shape)}")
-    if source.dtype != torch.int64:
-        raise ValueError(f"expected int64 ids, found {source.dtype}")
-    if len(source) < 2 or not source.shape[1]:
-        raise ValueError(f"a source of shape {tuple(source.shape)} has no target: at least 2 steps are needed")
-    _check_bptt(bptt)
-    return (get_batch(source, i, bptt) for i in range(0, len(source) - 1, bptt))
-
-
-def _check_bptt(bptt: int) -> None:
-    if bptt < 1:
-        raise ValueError(f"bptt must be at least 1 step, found {bptt}")

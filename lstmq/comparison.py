@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from lstmq.evaluation import WindowLoss, evaluate, mean_loss, perplexity, window_losses
-from lstmq.model import LSTMModel
 from lstmq.quantization import FLOAT32, quantize
 from lstmq.size import ModelSize, model_size
-from lstmq.workload import Workload
+from lstmq.streams import Stream
+from lstmq.subjects import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ class Row:
         speedup: float32's seconds over this one's, window by window.
         size_ratio: float32's bytes over this one's.
         loss_difference: this one's loss less float32's.
+        in_nats: whether the loss is a cross-entropy, of which there is a perplexity.
     """
 
     name: str
@@ -55,11 +56,12 @@ class Row:
     speedup: Ratio
     size_ratio: float
     loss_difference: float
+    in_nats: bool = True
 
     @property
-    def perplexity(self) -> float:
-        """``exp(loss)``."""
-        return perplexity(self.loss)
+    def perplexity(self) -> float | None:
+        """``exp(loss)``, if that means anything."""
+        return perplexity(self.loss) if self.in_nats else None
 
     @property
     def tokens_per_second(self) -> float:
@@ -97,13 +99,13 @@ def compare(
     models = {FLOAT32: workload.speed.model}
     models |= {scheme: quantize(workload.speed.model, scheme, engine) for scheme in schemes}
     sizes = {name: model_size(model) for name, model in models.items()}
-    seconds, losses = _interleave(models, workload.speed.source, bptt, on_window)
+    seconds, losses = _interleave(models, workload.speed.stream, bptt, on_window)
     if workload.loss is workload.speed:
         means = {name: mean_loss(windows) for name, windows in losses.items()}
     else:
-        model, source = workload.loss.model, workload.loss.source
-        means = {FLOAT32: evaluate(model, source, bptt)}
-        means |= {scheme: evaluate(quantize(model, scheme, engine), source, bptt) for scheme in schemes}
+        model, stream = workload.loss.model, workload.loss.stream
+        means = {FLOAT32: evaluate(model, stream, bptt)}
+        means |= {scheme: evaluate(quantize(model, scheme, engine), stream, bptt) for scheme in schemes}
     return [
         Row(
             name=name,
@@ -114,13 +116,14 @@ def compare(
             speedup=Ratio.of_pairs(seconds[FLOAT32], seconds[name]),
             size_ratio=sizes[FLOAT32].total / sizes[name].total,
             loss_difference=means[name] - means[FLOAT32],
+            in_nats=workload.loss.stream.loss is None,
         )
         for name in models
     ]
 
 
 def _interleave(
-    models: Mapping[str, LSTMModel], source: Tensor, bptt: int, on_window: Callable[[int], object] | None
+    models: Mapping[str, nn.Module], stream: Stream, bptt: int, on_window: Callable[[int], object] | None
 ) -> tuple[dict[str, list[float]], dict[str, list[WindowLoss]]]:
     """Return each model's seconds and losses by window: all read one window, then all read the next.
 
@@ -128,10 +131,10 @@ def _interleave(
     """
     seconds: dict[str, list[float]] = {name: [] for name in models}
     losses: dict[str, list[WindowLoss]] = {name: [] for name in models}
-    readers = {name: window_losses(model, source, bptt) for name, model in models.items()}
+    readers = {name: window_losses(model, stream, bptt) for name, model in models.items()}
     now = clock()
     order = deque(models)
-    for _ in range(0, len(source) - 1, bptt):
+    for _ in range(0, len(stream), bptt):
         for name in order:
             start = now()
             loss = next(readers[name])

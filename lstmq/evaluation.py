@@ -1,34 +1,87 @@
 """The loss of a model on a stream: :func:`evaluate`, window by window with :func:`window_losses`."""
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmq.batching import windows
 from lstmq.model import LSTMModel
+from lstmq.streams import Stream, next_words
+
+HIDDEN = ("hidden", "hx", "state")  # what a forward may call its state
 
 
 class WindowLoss(NamedTuple):
     """What a model makes of one window."""
 
-    total: float  # cross-entropy summed over the window's tokens, in nats
-    tokens: int
+    total: float  # the loss summed over the window's tokens, in nats if it is the cross-entropy
+    tokens: int  # steps times columns
 
 
-def evaluate(model: LSTMModel, source: Tensor, bptt: int) -> float:
-    """Return the mean cross-entropy of ``model`` on ``source``, in nats per token.
+class Reader:
+    """A model that reads one window after the other, and what it remembers between them.
+
+    Its forward is ``(input, hidden) -> (output, hidden)`` or ``input -> output``. It is taken for the former if the
+    model has an ``init_hidden``, or if forward's second argument has no default or one of the names :data:`HIDDEN`.
+    The state begins as ``model.init_hidden(bsz)`` gives it, or as ``None``, which is zero to torch's own modules. For a
+    model in bfloat16, inputs that are no ids, and the state, are cast to it.
+
+    Args:
+        model: as above.
+        bsz: columns that it reads.
+    """
+
+    def __init__(self, model: nn.Module, bsz: int) -> None:
+        self.model = model
+        self._remembers = _remembers(model)
+        weights = {weight.dtype for weight in model.parameters()}
+        self._half = weights == {torch.bfloat16}
+        begin: Any = getattr(model, "init_hidden", lambda _: None)
+        self._hidden = self._cast(begin(bsz))
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """Return what the model makes of a window, shape ``(n, bsz, ...)``.
+
+        Raises:
+            ValueError: if its forward gives neither a tensor nor, with a state, a pair.
+        """
+        output = self.model(self._cast(inputs), *([self._hidden] if self._remembers else []))
+        if self._remembers and isinstance(output, tuple) and len(output) == 2:
+            output, self._hidden = output
+        if not isinstance(output, Tensor):
+            expected = "(output, hidden)" if self._remembers else "a tensor"
+            raise ValueError(f"expected {expected} of {type(self.model).__name__}, found {type(output).__name__}")
+        return output
+
+    def _cast(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(self._cast, value))
+        real = isinstance(value, Tensor) and value.is_floating_point()
+        return value.to(torch.bfloat16) if self._half and real else value
+
+
+def _remembers(model: nn.Module) -> bool:
+    if hasattr(model, "init_hidden"):
+        return True
+    _, *others = inspect.signature(model.forward).parameters.values()
+    second = next((each for each in others if each.kind is each.POSITIONAL_OR_KEYWORD), None)
+    return second is not None and (second.default is second.empty or second.name in HIDDEN)
+
+
+def evaluate(model: nn.Module, source: Tensor | Stream, bptt: int) -> float:
+    """Return the mean loss of ``model`` on ``source``: of words the cross-entropy, in nats per token.
 
     Hidden state is carried between windows, so ``bptt`` bounds memory and changes the result only by rounding.
     The model is in evaluation mode meanwhile, and every module of it is put back into its own mode afterwards.
 
     Args:
-        model: float32 or quantized.
-        source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``.
+        model: float32 or quantized, as for :class:`Reader`.
+        source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``, whose next words are the targets; or a
+            stream with targets, and perhaps a loss, of its own.
         bptt: longest window, in steps; at least 1.
 
     Raises:
@@ -43,25 +96,29 @@ def mean_loss(losses: Iterable[WindowLoss]) -> float:
     return math.fsum(window.total for window in losses) / sum(window.tokens for window in losses)
 
 
-def window_losses(model: LSTMModel, source: Tensor, bptt: int) -> Iterator[WindowLoss]:
+def window_losses(model: nn.Module, source: Tensor | Stream, bptt: int) -> Iterator[WindowLoss]:
     """Yield the loss of each window; the arguments and errors are :func:`evaluate`'s."""
-    pairs = windows(source, bptt)
-    smallest, largest = (int(bound) for bound in source.aminmax())
-    if smallest < 0 or largest >= model.config.ntoken:
+    stream = source if isinstance(source, Stream) else next_words(source)
+    windows = stream.windows(bptt)
+    if isinstance(model, LSTMModel):
+        for ids in (stream.inputs, stream.targets):
+            _check_ids(ids, model.config.ntoken)
+    return _window_losses(model, stream.inputs.shape[1], windows)
+
+
+def _check_ids(ids: Tensor, ntoken: int) -> None:
+    smallest, largest = (int(bound) for bound in ids.aminmax())
+    if smallest < 0 or largest >= ntoken:
         outside = smallest if smallest < 0 else largest
-        raise ValueError(f"the model knows {model.config.ntoken:,} words, but the source holds the id {outside:,}")
-    return _window_losses(model, source.shape[1], pairs)
+        raise ValueError(f"the model knows {ntoken:,} words, but the source holds the id {outside:,}")
 
 
 @torch.inference_mode()
-def _window_losses(model: LSTMModel, bsz: int, pairs: Iterator[tuple[Tensor, Tensor]]) -> Iterator[WindowLoss]:
-    hidden = model.init_hidden(bsz)
+def _window_losses(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Iterator[WindowLoss]:
+    reader = Reader(model, bsz)
     with evaluation_mode(model):
-        for data, targets in pairs:
-            logits, hidden = model(data, hidden)
-            # The loss is float32 whatever the model computes in.
-            total = F.cross_entropy(logits.flatten(0, 1).float(), targets, reduction="sum")
-            yield WindowLoss(total.item(), len(targets))
+        for window in windows:
+            yield WindowLoss(window.total_loss(reader.read(window.inputs)).item(), window.places)
 
 
 @contextmanager

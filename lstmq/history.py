@@ -37,7 +37,7 @@ class Standing:
         us: microseconds per token; ``us_float32``, float32's.
         size: serialised bytes; ``parts``, by part; ``size_ratio``, float32's over them.
         loss: nats per token; ``loss_float32``, float32's.
-        kl: mean divergence from float32's predictions, in nats.
+        kl: mean divergence from float32's predictions, in nats; not a number if it is not known.
         floor: the least speedup that passes, if there is a limit.
         runs: how many there were of this environment; this is the newest.
     """
@@ -143,7 +143,7 @@ def standings(run: Run) -> Iterator[Standing]:
             size_ratio=figures["size_ratio"].median,
             loss=fidelity.loss,
             loss_float32=float32.loss,
-            kl=fidelity.kl,
+            kl=math.nan if fidelity.kl is None else fidelity.kl,
             floor=run.least_speedup(scheme),
         )
 

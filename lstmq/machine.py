@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from lstmq.quantization import default_engine
+
 ISAS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp")  # Linux's names, by processor the best first
 
 
@@ -19,7 +21,7 @@ def describe_machine(engine: str | None = None) -> dict[str, str | int]:
         "cpu": model,
         "isa": isa,
         "torch": torch.__version__,
-        "engine": engine or torch.backends.quantized.engine,
+        "engine": engine or default_engine(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,6 +1,7 @@
 """Runs side by side as text, as Markdown, and as one HTML file with nothing outside it."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def cells(table: Sequence[Standing]) -> list[list[Cell]]:
                 "bytes": f"{each.size:,}",
                 "loss": f"{each.loss:.6f}",
                 "change": f"{each.loss - each.loss_float32:+.6f}",
-                "KL": f"{each.kl:.2e}",
+                "KL": "" if math.isnan(each.kl) else f"{each.kl:.2e}",
             }
         kinds = {header: "moved" for header in HEADERS if MARKS.get(header) in differs} | {"verdict": str(each.outcome)}
         rows.append([Cell(text=told[header], kind=kinds.get(header, "")) for header in HEADERS])

@@ -111,7 +111,7 @@ def _quantize_dynamic(model: ModuleT, weights: Mapping[type[nn.Module], str]) ->
             quantize_dynamic: Any = ao.quantize_dynamic
         except (ImportError, AttributeError):
             raise QuantizationError(
-                f"torch {torch.__version__} has no dynamic quantization: torch 2.0 to 2.15 are known to have it"
+                f"removed in torch {torch.__version__}: dynamic quantization, which torch 2.0 to 2.15 have"
             ) from None
         if any(isinstance(module, nn.LSTM) and module.proj_size for module in model.modules()):
             raise QuantizationError("an LSTM with proj_size cannot be quantized: torch's int8 LSTM has no projection")
@@ -125,7 +125,7 @@ def _quantize_dynamic(model: ModuleT, weights: Mapping[type[nn.Module], str]) ->
 
 def check_engine(engine: str | None) -> None:
     """Raise :class:`QuantizationError` if this torch, on this machine, lacks the engine."""
-    supported = set(torch.backends.quantized.supported_engines) - {"none"}
+    supported = set(getattr(_backend(), "supported_engines", ())) - {"none"}
     if engine is not None and engine not in supported:
         there = ", ".join(sorted(supported)) or "none"
         raise QuantizationError(f"no engine {engine!r} in torch {torch.__version__} on this machine: it has {there}")
@@ -135,11 +135,21 @@ def check_engine(engine: str | None) -> None:
 def using_engine(engine: str | None) -> Iterator[None]:
     """Set torch's quantized engine inside the block."""
     check_engine(engine)
-    backend = torch.backends.quantized
-    before = backend.engine
+    backend, before = _backend(), default_engine()
     try:
         if engine is not None:
             backend.engine = engine
         yield
     finally:
-        backend.engine = before
+        if backend is not None:
+            backend.engine = before
+
+
+def default_engine() -> str:
+    """Return torch's own engine, or ``none``."""
+    return str(getattr(_backend(), "engine", "none"))
+
+
+def _backend() -> Any:
+    """Return torch's module of engines, if it still has one."""
+    return getattr(torch.backends, "quantized", None)

@@ -28,7 +28,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.size_ratio:.2f}x",
             f"{row.loss:.4f}",
             f"{row.loss_difference:+.4f}",
-            f"{row.perplexity:,.2f}",
+            "" if row.perplexity is None else f"{row.perplexity:,.2f}",
             f"{row.seconds:.1f}",
             f"{row.tokens_per_second:,.0f}",
             f"{row.speedup.median:.2f}x",

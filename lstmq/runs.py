@@ -10,17 +10,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from lstmq.environments import HERE
 from lstmq.fidelity import Fidelity
 from lstmq.floors import Floors, check_floors, rows_of
 from lstmq.intervals import Interval, exactly, over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.session import Plan, Recording
+from lstmq.subjects import Subject, Workload
 from lstmq.worker import COPY
-from lstmq.workload import Subject, Workload
 
 KEY = "lstmq"  # of pytest-benchmark's JSON
-VERSION = 2  # of what lies under it
+VERSION = 3  # of what lies under it
 MACHINE = ("cpu", "isa", "torch", "engine", "python")  # what a verdict says of one
 LARGEST_SIZE = 2**63  # bytes of a model
 LARGEST = 200_000_000  # bytes of a file that is read: 1,000 times what a session writes
@@ -74,10 +77,10 @@ class Run:
         return [[x / y for x, y in zip(*pair, strict=True) if x is not None and y is not None] for pair in pairs]
 
     def us_per_token(self, environment: str, arm: str) -> float:
-        """Return the median over workers of the median slice, in microseconds per token."""
+        """Return the median over workers of the median slice, in microseconds per token, of whatever column."""
         workers = self.recording.seconds[environment][arm]
         medians = [statistics.median(t for t in worker if t is not None) for worker in workers]
-        return 1e6 * statistics.median(medians) / float(self.recording.plan["tokens"])
+        return 1e6 * statistics.median(medians) / float(self.recording.plan["tokens"] * self.recording.plan["columns"])
 
     def speedup(self, scheme: str) -> Interval:
         """Return float32's seconds over the scheme's."""
@@ -100,13 +103,13 @@ class Run:
     def figures(self, scheme: str) -> dict[str, Interval]:
         """Return what floors are for, by metric: the speedup with its interval, and what is not noisy."""
         float32, quantized = (self.fidelity(HERE, name) for name in (FLOAT32, scheme))
-        return {
+        figures = {
             "speedup": self.speedup(scheme),
             "size_ratio": exactly(self.size(HERE, FLOAT32) / self.size(HERE, scheme)),
             "loss_difference": exactly(quantized.loss - float32.loss),
-            "kl": exactly(quantized.kl),
-            "agreement": exactly(quantized.agreement),
         }
+        distributed = {"kl": quantized.kl, "agreement": quantized.agreement}
+        return figures | {name: exactly(figure) for name, figure in distributed.items() if figure is not None}
 
 
 def describe_workload(workload: Workload) -> dict[str, str]:
@@ -117,8 +120,10 @@ def describe_workload(workload: Workload) -> dict[str, str]:
     return {"speed": workload.speed.origin, "loss": workload.loss.origin, "fingerprint": digest.hexdigest()[:16]}
 
 
-def _feed(digest: "hashlib._Hash", subject: Subject) -> None:
-    digest.update(subject.source.numpy().tobytes())
+def _feed(digest: "hashlib._Hash", subject: Subject[nn.Module]) -> None:
+    for tensor in (subject.stream.inputs, subject.stream.targets):
+        readable = tensor.float() if tensor.dtype is torch.bfloat16 else tensor  # NumPy has no such type
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + readable.numpy().tobytes())
     for name, weight in subject.model.state_dict().items():
         # Weights are summed, for speed: it is to tell workloads apart, not to withstand anybody.
         digest.update(f"{name} {tuple(weight.shape)} {weight.double().sum().item():.6g}".encode())
@@ -217,10 +222,10 @@ def _check(run: Run, origin: str) -> None:
             run.us_per_token(name, arm)
         for model in {*models} - {COPY}:
             fidelity = run.fidelity(name, model)
-            _expect(int | float, fidelity.kl, fidelity.agreement)
+            _expect(int | float | None, fidelity.kl, fidelity.agreement)
             if not 0 < run.size(name, model) < LARGEST_SIZE or not fidelity.losses:
                 raise ValueError(f"no size or no losses of {model}")
-            _ = fidelity.loss, float(fidelity.kl), float(fidelity.agreement)  # which raise
+            _ = fidelity.loss, float(fidelity.kl or 0), float(fidelity.agreement or 0)  # which raise
             windows.append(fidelity.tokens)
             _expect(int, *environment["sizes"][model]["parts"].values())
     if any(tokens != windows[0] for tokens in windows):

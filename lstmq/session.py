@@ -2,18 +2,16 @@
 
 import os
 import random
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lstmq import checkpoint
 from lstmq.environments import Asked, Environment
+from lstmq.handover import hand_over
 from lstmq.quantization import FLOAT32
+from lstmq.subjects import Workload
 from lstmq.worker import COPY
-from lstmq.workload import Subject, Workload
 
 LAYOUT = 16  # slices after which models move: where their weights lie makes them faster or slower by about 1 %
 MORE = 15  # times as many slices, quantized only, against another environment: int8 against int8 is the tight question
@@ -30,11 +28,12 @@ class Plan:
         pairs: slices that each of them reads with every model.
         more: further slices that they read quantized only. Against another environment, int8 over there is the
             question, and float32 most of the time.
-        tokens: length of a slice.
-        bptt: longest window, in tokens.
+        tokens: length of a slice, in steps.
+        bptt: longest window, in steps.
         threads: that torch computes on; with one, its CPU time is the clock and it stays on one processor.
         engine: of the int8 schemes, as for :func:`lstmq.quantize`.
         seed: of the order of slices and models.
+        columns: of the stream, read side by side; a session fills them in.
     """
 
     schemes: tuple[str, ...]
@@ -46,10 +45,11 @@ class Plan:
     threads: int = 1
     engine: str | None = None
     seed: int = 0
+    columns: int = 1
 
     def __post_init__(self) -> None:
         """See that there is something to do."""
-        for name in ("workers", "pairs", "tokens", "bptt", "threads"):
+        for name in ("workers", "pairs", "tokens", "bptt", "threads", "columns"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
@@ -70,7 +70,7 @@ class Recording:
         plan: as it was, with the clock's name.
         environments: by name: hello, machine, whether on one processor, sizes in bytes, absent schemes, fidelity by
             scheme.
-        slices: by worker, the first token of each slice, in the order in which they were read.
+        slices: by worker, the first step of each slice, in the order in which they were read.
         seconds: by environment, model, worker and slice, on the plan's clock; ``None`` where float32 did not read.
         wall: likewise, wall time.
     """
@@ -100,29 +100,29 @@ def measure(
         SessionError: in one line, which worker failed and how.
         OSError: if the models cannot be written down for the workers.
     """
-    if len(workload.speed.source) <= plan.tokens:
-        raise ValueError(f"expected more than {plan.tokens} tokens of text, found {len(workload.speed.source)}")
+    length = len(workload.speed.stream)
+    if length < plan.tokens:
+        raise ValueError(f"expected at least {plan.tokens} steps to read slices of, found {length}")
     generator = random.Random(plan.seed)  # noqa: S311 - an order, not a secret
-    result = Recording(plan=asdict(plan) | {"clock": plan.clock})
-    with _written_down(workload) as subjects:
+    columns = workload.speed.stream.inputs.shape[1]
+    result = Recording(plan=asdict(replace(plan, columns=columns)) | {"clock": plan.clock})
+    with hand_over(workload) as parcels:
         for number in range(plan.workers):
             with ExitStack() as stack:
                 # Both start at once, and take turns in being the first: all that may differ is to be the environment.
                 starting = environments if number % 2 else environments[::-1]
                 asked = {each.name: stack.enter_context(Asked(each)) for each in starting}
-                load = {"source": subjects["speed"]["source"], "model": subjects["speed"]["model"]} | {
-                    key: result.plan[key] for key in ("schemes", "engine", "threads", "bptt")
-                }
+                load = {key: result.plan[key] for key in ("schemes", "engine", "threads", "bptt")}
                 for worker in asked.values():
-                    worker.send(do="load", cpu=_processor(plan, number), **load)
+                    worker.send(do="load", subject=parcels["speed"], cpu=_processor(plan, number), **load)
                 loaded = {name: worker.answer() for name, worker in asked.items()}
                 if number == 0:
                     for name in (each.name for each in environments):
                         worker = asked[name]
-                        worker.send(do="describe", **subjects["loss"])
-                        told = worker.answer(SLOWEST * len(workload.loss.source))
+                        worker.send(do="describe", subject=parcels["loss"])
+                        told = worker.answer(SLOWEST * workload.loss.stream.places)
                         result.environments[name] = {**worker.hello, **loaded[name], **told}
-                _read_slices(result, plan, asked, loaded, generator, len(workload.speed.source), on_slice)
+                _read_slices(result, plan, asked, loaded, generator, length, on_slice)
     return result
 
 
@@ -166,7 +166,7 @@ def _read_slices(
 
 def _draw_slices(plan: Plan, length: int, generator: random.Random) -> list[int]:
     """Return first tokens of slices, in random order; none comes twice before all have come once."""
-    starts = range(0, length - plan.tokens, plan.tokens)
+    starts = range(0, length - plan.tokens + 1, plan.tokens)
     slices: list[int] = []
     while len(slices) < plan.pairs + plan.more:
         slices += generator.sample(starts, len(starts))
@@ -183,17 +183,3 @@ def _processor(plan: Plan, number: int) -> int:
         return -1
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[number % len(allowed)]
-
-
-@contextmanager
-def _written_down(workload: Workload) -> Iterator[dict[str, dict[str, Any]]]:
-    """Give the workers' arguments for both subjects, with the models in files of a folder that goes away."""
-
-    def write(subject: Subject, path: Path) -> dict[str, Any]:
-        checkpoint.save(subject.model, path)
-        return {"model": str(path), "source": subject.source.flatten().tolist()}
-
-    with tempfile.TemporaryDirectory(prefix="lstmq-") as folder:
-        speed = write(workload.speed, Path(folder, "speed.safetensors"))
-        same = workload.loss is workload.speed
-        yield {"speed": speed, "loss": speed if same else write(workload.loss, Path(folder, "loss.safetensors"))}

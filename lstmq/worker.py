@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from torch import nn
 
-from lstmq import __version__, checkpoint
-from lstmq.batching import batchify
+from lstmq import __version__
+from lstmq.custom import in_a_line
 from lstmq.evaluation import evaluate
 from lstmq.fidelity import compare_predictions
+from lstmq.handover import Parcel, take_over
 from lstmq.machine import describe_machine
-from lstmq.model import LSTMModel
 from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
 from lstmq.size import model_size
+from lstmq.subjects import Subject
 
-PROTOCOL = 2
+PROTOCOL = 3
 COPY = "float32 again"  # the same arithmetic in other memory: what the machine makes of no difference at all
 
 
@@ -37,13 +39,12 @@ class Worker:
     """The models of one environment; a method a request, whose arguments are the request's."""
 
     def load(
-        self, model: str, source: list[int], schemes: list[str], engine: str | None, threads: int, bptt: int, cpu: int
+        self, subject: Parcel, schemes: list[str], engine: str | None, threads: int, bptt: int, cpu: int
     ) -> dict[str, Any]:
         """Load float32 and quantize it; tell which models there are, and which scheme there is none of, and why.
 
         Args:
-            model: a checkpoint's path.
-            source: token ids to take slices of.
+            subject: the model, and the stream to take slices of.
             schemes: keys of :data:`lstmq.SCHEMES`, where this version knows them.
             engine: as for :func:`lstmq.quantize`.
             threads: that torch computes on.
@@ -52,22 +53,25 @@ class Worker:
         """
         torch.set_num_threads(threads)
         check_engine(engine)
-        float32 = checkpoint.load(model).eval()
-        self.source, self.bptt, self.engine = batchify(torch.tensor(source), 1), bptt, engine
-        quantized, absent = self._quantize(float32, schemes)
+        taken = take_over(subject)
+        float32, self.stream, self.bptt, self.engine = taken.model, taken.stream, bptt, engine
+        quantized, absent = self._quantize(taken, schemes)
         self.models = {FLOAT32: float32, COPY: float32, **quantized}
         pinned = _stay_on(cpu)  # not before: the workers of a pair load side by side
         for name in self.models:
             self.move(name)  # near that processor; and what a file was read into was slower than any copy, by 1 to 2 %
         return {"machine": describe_machine(engine), "models": [*self.models], "absent": absent, "pinned": pinned}
 
-    def _quantize(self, float32: LSTMModel, schemes: list[str]) -> tuple[dict[str, LSTMModel], dict[str, str]]:
+    def _quantize(self, taken: Subject[nn.Module], schemes: list[str]) -> tuple[dict[str, nn.Module], dict[str, str]]:
         quantized, absent = {}, {}
         for scheme in schemes:
             try:
-                quantized[scheme] = quantize(float32, scheme, self.engine)
-            except ValueError as error:  # this torch cannot, or it is a scheme of another version's
-                absent[scheme] = str(error)
+                model = quantize(taken.model, scheme, self.engine)
+                evaluate(model, taken.stream.part(0, 1), 1)  # anybody's forward may not bear what it is made of now
+            except Exception as error:  # this torch cannot, or it is a scheme of another version's
+                absent[scheme] = in_a_line(error)
+            else:
+                quantized[scheme] = model
         return quantized, absent
 
     def move(self, model: str) -> dict[str, Any]:
@@ -78,17 +82,16 @@ class Worker:
 
     def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:
         """Let a model read a slice; tell the seconds of CPU time, of whatever threads, and of wall time."""
-        model, window = self.models[arm], self.source[first : first + tokens + 1]
+        model, slice_ = self.models[arm], self.stream.part(first, tokens)
         wall, cpu = time.perf_counter(), time.process_time()
-        evaluate(model, window, self.bptt)
+        evaluate(model, slice_, self.bptt)
         return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
-    def describe(self, model: str, source: list[int]) -> dict[str, Any]:
-        """Tell the sizes, and how near the schemes' predictions are to float32's on a text and a model of it."""
-        float32 = checkpoint.load(model).eval()
-        models, _ = self._quantize(float32, [name for name in self.models if name in SCHEMES])
-        stream = batchify(torch.tensor(source), 1)
-        compared = compare_predictions(float32, {FLOAT32: float32, **models}, stream, self.bptt)
+    def describe(self, subject: Parcel) -> dict[str, Any]:
+        """Tell the sizes, and how near the schemes' predictions are to float32's for a model and a stream."""
+        taken = take_over(subject)
+        models, _ = self._quantize(taken, [name for name in self.models if name in SCHEMES])
+        compared = compare_predictions(taken.model, {FLOAT32: taken.model, **models}, taken.stream, self.bptt)
         return {
             "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != COPY},
             "fidelity": {name: asdict(fidelity) for name, fidelity in compared.items()},
@@ -117,8 +120,8 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     for request in _parsed(requests):
         try:
             answer(**getattr(worker, request.pop("do"))(**request))
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            answer(error=" ".join(str(error).split()) or type(error).__name__)
+        except Exception as error:  # anybody's model may raise anything
+            answer(error=in_a_line(error))
             return
 
 

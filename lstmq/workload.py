@@ -1,49 +1,21 @@
-"""What is measured: a model, a stream for it, and where they come from."""
+"""What a measurement runs on, loaded: the embedded default, a corpus and a checkpoint, or something of your own."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from lstmq import assets
 from lstmq import checkpoint as checkpoints
 from lstmq.batching import batchify
-from lstmq.corpus import Corpus, Dictionary
+from lstmq.corpus import Corpus
+from lstmq.custom import load_custom
 from lstmq.model import LSTMModel, ModelConfig
+from lstmq.streams import Stream, next_words
+from lstmq.subjects import Subject, Workload
 
 DEFAULT_TOKENS = 5_000  # timed with the embedded default: some seconds for each model
 SAMPLE_CHECKPOINT = "lstm.safetensors"
 SEED = 1111  # of the weights that are only timed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A float32 model and a stream for it.
-
-    Attributes:
-        model: in evaluation mode.
-        dictionary: the words of its ids.
-        source: int64, shape ``(tokens, 1)``: batch size 1, as the tutorial evaluates.
-        origin: where model and stream come from, in words.
-    """
-
-    model: LSTMModel
-    dictionary: Dictionary
-    source: Tensor
-    origin: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """What speed and size are measured on, and what the loss is measured on: one and the same for a real checkpoint.
-
-    The embedded default times the tutorial's full shape with seeded weights, for speed does not depend on their values,
-    and takes the loss of the small model that was trained on the sample.
-    """
-
-    speed: Subject
-    loss: Subject
 
 
 def sample_folder() -> Path:
@@ -87,6 +59,7 @@ def load_workload(
     vocabulary: Path | None = None,
     tokens: int | None = None,
     at_most: int | None = None,
+    place: str | None = None,
 ) -> Workload:
     """Load what ``compare`` and the benchmarks run on.
 
@@ -97,18 +70,24 @@ def load_workload(
         tokens: as for :func:`load_subject`; of the embedded default, how many are timed, 5,000 if not given.
             Its loss is always that of the whole sample.
         at_most: as for :func:`load_subject`; of no concern to the embedded default.
+        place: the ``FILE.py:FUNCTION`` of a workload of your own, as for :func:`lstmq.custom.load_custom`. It brings
+            its model and stream: no corpus, checkpoint or vocabulary.
     """
+    if place is not None:
+        if corpus or checkpoint or vocabulary:
+            raise ValueError("a workload of your own brings its model and stream: no corpus, checkpoint or vocabulary")
+        return load_custom(place, tokens, at_most)
     if corpus or checkpoint:
         subject = load_subject(corpus, checkpoint, vocabulary, tokens, at_most)
         return Workload(speed=subject, loss=subject)
     loss = load_subject(vocabulary=vocabulary)
     config = ModelConfig()
-    source = _head(loss.source, tokens, DEFAULT_TOKENS)
+    stream = _head(loss.stream, tokens, DEFAULT_TOKENS)
     speed = Subject(
         model=LSTMModel(config, torch.Generator().manual_seed(SEED)).eval(),
         dictionary=loss.dictionary,
-        source=source,
-        origin=f"the tutorial's shape, {_shape(config)}, with seeded weights, on {len(source):,} tokens of the sample",
+        stream=stream,
+        origin=f"the tutorial's shape, {_shape(config)}, seeded weights, on {len(stream) + 1:,} tokens of the sample",
     )
     return Workload(speed=speed, loss=loss)
 
@@ -119,7 +98,7 @@ def load_subject(
     vocabulary: Path | None = None,
     tokens: int | None = None,
     at_most: int | None = None,
-) -> Subject:
+) -> Subject[LSTMModel]:
     """Load a checkpoint and the test split of a corpus; without either, those of the embedded sample.
 
     Args:
@@ -144,18 +123,19 @@ def load_subject(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
             f"{vocabulary or folder} has {len(text.dictionary):,}"
         )
-    source = _head(batchify(text.test, 1), tokens, at_most)
+    stream = _head(next_words(batchify(text.test, 1)), tokens, at_most)
     model_is, text_is = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
-    origin = f"{model_is}, {_shape(model.config)}, on {len(source):,} tokens of {text_is}'s test split"
-    return Subject(model=model, dictionary=text.dictionary, source=source, origin=origin)
+    origin = f"{model_is}, {_shape(model.config)}, on {len(stream) + 1:,} tokens of {text_is}'s test split"
+    return Subject(model=model, dictionary=text.dictionary, stream=stream, origin=origin)
 
 
-def _head(source: Tensor, tokens: int | None, at_most: int | None) -> Tensor:
+def _head(stream: Stream, tokens: int | None, at_most: int | None) -> Stream:
+    there = len(stream) + 1  # the last is a target only
     if tokens is None:
-        return source[:at_most]
-    if not 2 <= tokens <= len(source):
-        raise ValueError(f"the test split holds {len(source):,} tokens: expected 2 to that many, found {tokens:,}")
-    return source[:tokens]
+        tokens = min(at_most or there, there)
+    elif not 2 <= tokens <= there:
+        raise ValueError(f"the test split holds {there:,} tokens: expected 2 to that many, found {tokens:,}")
+    return stream.part(0, tokens - 1)
 
 
 def _shape(config: ModelConfig) -> str:

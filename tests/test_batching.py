@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq import batchify, get_batch
-from lstmq.batching import windows
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
@@ -33,8 +32,6 @@ def test_the_windows_tile_the_source(steps, bsz, bptt):
     assert all(len(data) == bptt for data, _ in pairs[:-1])
     assert torch.equal(torch.cat([data for data, _ in pairs]), source[:-1])
     assert torch.equal(torch.cat([targets for _, targets in pairs]), source[1:].reshape(-1))
-    for pair, same in zip(pairs, windows(source, bptt), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(pair, same, strict=True))
 
 
 @given(st.integers(2, 60), st.integers(1, 5), st.integers(1, 70), st.data())
@@ -69,16 +66,3 @@ def test_a_window_of_no_length_is_refused(bptt):
     source = batchify(torch.arange(10), 1)
     with pytest.raises(ValueError, match=f"at least 1 step, found {bptt}"):
         get_batch(source, 0, bptt)
-    with pytest.raises(ValueError, match=f"at least 1 step, found {bptt}"):
-        windows(source, bptt)
-
-
-def test_windows_need_a_target_and_columns():
-    for steps, bsz in ((0, 4), (1, 4), (9, 0)):
-        with pytest.raises(ValueError, match=rf"a source of shape \({steps}, {bsz}\) has no target"):
-            windows(torch.zeros(steps, bsz, dtype=torch.int64), 5)
-    for dtype in (torch.int32, torch.float32):
-        with pytest.raises(ValueError, match=f"expected int64 ids, found {dtype}"):
-            windows(torch.zeros(9, 4, dtype=dtype), 5)
-    with pytest.raises(ValueError, match=r"shape \(steps, bsz\)"):
-        windows(torch.arange(10), 5)

@@ -98,7 +98,7 @@ def test_evaluate_prints_loss_and_perplexity(real):
 def test_evaluate_is_of_the_scheme(scheme):
     subject = load_subject()
     model = subject.model if scheme == "float32" else quantize(subject.model, scheme)
-    assert f"loss {evaluate(model, subject.source, 25):.6f} nats" in run("evaluate", "--scheme", scheme).output
+    assert f"loss {evaluate(model, subject.stream, 25):.6f} nats" in run("evaluate", "--scheme", scheme).output
 
 
 def test_generate_wraps_at_20_words_and_repeats_with_a_seed():

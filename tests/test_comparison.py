@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import Dictionary, batchify, comparison, evaluate, model_size, perplexity, quantize
+from lstmq import Dictionary, batchify, comparison, evaluate, model_size, next_words, perplexity, quantize
 from lstmq.comparison import Ratio, compare
 from lstmq.report import as_json, spread, table
-from lstmq.workload import Subject, Workload
+from lstmq.subjects import Subject, Workload
 from strategies import stream
 
 seconds = st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=1, max_size=30)
@@ -19,7 +19,9 @@ seconds = st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_si
 
 @pytest.fixture
 def workload(model, dictionary):
-    subject = Subject(model=model, dictionary=dictionary, source=batchify(stream(30, 50, 0), 1), origin="a test")
+    subject = Subject(
+        model=model, dictionary=dictionary, stream=next_words(batchify(stream(30, 50, 0), 1)), origin="a test"
+    )
     return Workload(speed=subject, loss=subject)
 
 
@@ -38,7 +40,7 @@ def test_rows_are_float32_and_the_schemes_with_their_own_sizes_and_losses(worklo
     assert [row.name for row in rows] == ["float32", "int8", "bf16"]
     for row, expected in zip(rows, (model, quantize(model, "int8"), quantize(model, "bf16")), strict=True):
         assert row.size == model_size(expected)
-        assert row.loss == evaluate(expected, workload.loss.source, 7)
+        assert row.loss == evaluate(expected, workload.loss.stream, 7)
         assert row.loss_difference == row.loss - rows[0].loss
         assert row.size_ratio == rows[0].size.total / row.size.total
         assert row.perplexity == perplexity(row.loss)
@@ -70,16 +72,18 @@ def test_the_engine_is_that_of_every_scheme_for_speed_and_loss(workload, monkeyp
     asked = []
     real = comparison.quantize
     monkeypatch.setattr(comparison, "quantize", lambda *arguments: asked.append(arguments[1:]) or real(*arguments))
-    other = Subject(model=workload.speed.model, dictionary=Dictionary(), source=workload.speed.source, origin="")
+    other = Subject(model=workload.speed.model, dictionary=Dictionary(), stream=workload.speed.stream, origin="")
     compare(Workload(speed=workload.speed, loss=other), ["int8", "bf16"], bptt=7, engine="qnnpack")
     assert asked == [("int8", "qnnpack"), ("bf16", "qnnpack")] * 2
 
 
 def test_the_loss_may_be_of_another_model_than_the_speed(workload, model):
-    other = Subject(model=model, dictionary=Dictionary(), source=batchify(stream(30, 20, 1), 1), origin="another")
+    other = Subject(
+        model=model, dictionary=Dictionary(), stream=next_words(batchify(stream(30, 20, 1), 1)), origin="another"
+    )
     rows = compare(Workload(speed=workload.speed, loss=other), ["int8"], bptt=7)
-    assert rows[0].loss == evaluate(model, other.source, 7)
-    assert rows[1].loss == evaluate(quantize(model), other.source, 7)
+    assert rows[0].loss == evaluate(model, other.stream, 7)
+    assert rows[1].loss == evaluate(quantize(model), other.stream, 7)
     assert rows[0].tokens == 49
 
 

@@ -12,6 +12,7 @@ import oracle
 from lstmq import LSTMModel, batchify, evaluate, quantize
 from lstmq.evaluation import window_losses
 from lstmq.fidelity import Fidelity, compare_predictions
+from lstmq.streams import next_words
 from strategies import models, seeds, stream
 
 
@@ -33,7 +34,7 @@ def state(model):
 @given(models(max_ntoken=12, max_width=6), st.integers(2, 12), st.integers(1, 9), st.sampled_from([0.1, 1.0]), seeds)
 def test_loss_divergence_and_agreement_are_those_of_an_independent_lstm(model, steps, bptt, by, seed):
     source, other = batchify(stream(model.config.ntoken, steps, seed), 1), disturbed(model, seed, by)
-    found = compare_predictions(model, {"other": other}, source, bptt)["other"]
+    found = compare_predictions(model, {"other": other}, next_words(source), bptt)["other"]
     log_p, log_q = (
         oracle.predictions(state(each), model.config.nlayers, source[:, 0].numpy()) for each in (model, other)
     )
@@ -48,7 +49,7 @@ def test_loss_divergence_and_agreement_are_those_of_an_independent_lstm(model, s
 @given(models(), st.integers(2, 40), st.integers(1, 25), seeds)
 def test_a_model_is_as_near_to_itself_as_can_be(model, steps, bptt, seed):
     source = batchify(stream(model.config.ntoken, steps, seed), 1)
-    itself = compare_predictions(model, {"itself": model, "copy": disturbed(model, 0, 0)}, source, bptt)
+    itself = compare_predictions(model, {"itself": model, "copy": disturbed(model, 0, 0)}, next_words(source), bptt)
     assert (itself["itself"].kl, itself["itself"].agreement) == (0, 1)
     assert itself["copy"] == itself["itself"]
 
@@ -57,7 +58,7 @@ def test_a_model_is_as_near_to_itself_as_can_be(model, steps, bptt, seed):
 @given(models(max_width=8), st.sampled_from(["int8", "int8-embedding", "bf16"]), st.integers(1, 25), seeds)
 def test_no_divergence_is_negative_and_no_share_more_than_all(model, scheme, bptt, seed):
     source = batchify(stream(model.config.ntoken, 30, seed), 1)
-    found = compare_predictions(model, {scheme: quantize(model, scheme)}, source, bptt)[scheme]
+    found = compare_predictions(model, {scheme: quantize(model, scheme)}, next_words(source), bptt)[scheme]
     assert found.kl > -1e-6  # sums of float32
     assert 0 <= found.agreement <= 1
     assert len(found.losses) == len(found.tokens) == math.ceil(29 / bptt)
@@ -69,7 +70,7 @@ def test_no_divergence_is_negative_and_no_share_more_than_all(model, scheme, bpt
 def test_the_losses_are_those_of_evaluate(model, scheme, steps, bptt, seed):
     source = batchify(stream(model.config.ntoken, steps, seed), 1)
     candidate = model if scheme == "float32" else quantize(model, scheme)
-    found = compare_predictions(model, {scheme: candidate}, source, bptt)[scheme]
+    found = compare_predictions(model, {scheme: candidate}, next_words(source), bptt)[scheme]
     expected = [*window_losses(candidate, source, bptt)]
     assert found.tokens == [window.tokens for window in expected]
     assert found.losses == pytest.approx([window.total / window.tokens for window in expected], rel=1e-5)
@@ -80,7 +81,9 @@ def test_the_losses_are_those_of_evaluate(model, scheme, steps, bptt, seed):
 @given(models(max_ntoken=12), st.integers(1, 30), st.integers(1, 30), seeds)
 def test_the_divergence_does_not_depend_on_the_window(model, bptt, other, seed):
     source, quantized = batchify(stream(model.config.ntoken, 30, seed), 1), {"int8": disturbed(model, seed, 0.5)}
-    one, another = (compare_predictions(model, quantized, source, window)["int8"] for window in (bptt, other))
+    one, another = (
+        compare_predictions(model, quantized, next_words(source), window)["int8"] for window in (bptt, other)
+    )
     assert one.kl == pytest.approx(another.kl, rel=1e-3, abs=1e-6)
     assert one.loss == pytest.approx(another.loss, rel=1e-5)
 
@@ -89,7 +92,7 @@ def test_models_are_put_back_into_their_modes_and_are_read_without_dropout(model
     source = batchify(stream(30, 20, 0), 1)
     model.train()
     model.drop.p = 0.9
-    assert compare_predictions(model, {"itself": model}, source, 7)["itself"].kl == 0
+    assert compare_predictions(model, {"itself": model}, next_words(source), 7)["itself"].kl == 0
     assert model.training
     assert not torch.is_inference_mode_enabled()
 

@@ -174,9 +174,12 @@ def test_a_torch_without_dynamic_quantization_says_which_have_it(model, scheme, 
     if gone == "module":
         monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
         monkeypatch.delattr("torch.ao.quantization")
+        monkeypatch.delattr("torch.backends.quantized")  # and with it the engines
     else:
         monkeypatch.delattr("torch.ao.quantization.quantize_dynamic")
-    with pytest.raises(QuantizationError, match=r"torch 2\..* has no dynamic quantization: torch 2.0 to 2.15"):
+    with pytest.raises(
+        QuantizationError, match=r"removed in torch 2\..*: dynamic quantization, which torch 2.0 to 2.15 have"
+    ):
         quantize(model, scheme)
     assert float32_modules(quantize(model, "bf16")) == set()
 

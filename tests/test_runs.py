@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import Dictionary, baselines, batchify, gate, page, report, runs
+from lstmq import baselines, batchify, gate, next_words, page, report, runs
 from lstmq.environments import HERE, THERE
 from lstmq.history import side_by_side, standings
 from lstmq.intervals import over_workers
 from lstmq.quantization import FLOAT32
 from lstmq.runs import RunError, as_json, conditions, describe_workload, differences, from_json
+from lstmq.subjects import Subject, Workload
 from lstmq.verdicts import Outcome, not_measured, worst
 from lstmq.worker import COPY
-from lstmq.workload import Subject, Workload
 from strategies import FAR, SECONDS, SIZES, a_run, noisy_runs, slices, stream
 
 ABSENT = {"absent": {"bf16": "this torch cannot"}}
@@ -102,9 +102,9 @@ def test_a_run_that_is_cut_anywhere_is_refused(tmp_path_factory, cut):
         (b'"lstmq"', "no session in it"),
         (b'{"benchmarks": []}', "no session in it"),
         (b'{"lstmq": null}', "no session in it"),
-        (b'{"lstmq": {}}', "version 2, found version None"),
-        (TEXT.replace(b'"version": 2', b'"version": 1'), "version 2, found version 1"),
-        (b'{"lstmq": {"version": 2}}', "damaged one: no 'recording'"),
+        (b'{"lstmq": {}}', "version 3, found version None"),
+        (TEXT.replace(b'"version": 3', b'"version": 1'), "version 3, found version 1"),
+        (b'{"lstmq": {"version": 3}}', "damaged one: no 'recording'"),
     ],
 )
 def test_what_is_no_run_is_refused_in_one_line(tmp_path, content, message):
@@ -240,18 +240,18 @@ def test_all_that_differs_is_told():
 
 def test_a_fingerprint_is_of_shapes_weights_and_ids_and_of_nothing_else(model):
     def of(**change):
-        facts = {"model": model, "dictionary": Dictionary(), "source": batchify(stream(30, 50, 0), 1), "origin": "a"}
+        facts = {"model": model, "stream": next_words(batchify(stream(30, 50, 0), 1)), "origin": "a"}
         subject = Subject(**facts | change)
         return describe_workload(Workload(speed=subject, loss=subject))["fingerprint"]
 
     other = copy.deepcopy(model)
     other.decoder.bias.data[0] += 1
     assert of() == of(origin="b") == of(model=copy.deepcopy(model))
-    assert len({of(), of(model=other), of(source=batchify(stream(30, 50, 1), 1))}) == 3
+    assert len({of(), of(model=other), of(stream=next_words(batchify(stream(30, 50, 1), 1)))}) == 3
     assert describe_workload(
         Workload(
-            speed=Subject(model=model, dictionary=Dictionary(), source=batchify(stream(30, 5, 0), 1), origin="one"),
-            loss=Subject(model=model, dictionary=Dictionary(), source=batchify(stream(30, 5, 0), 1), origin="two"),
+            speed=Subject(model=model, stream=next_words(batchify(stream(30, 5, 0), 1)), origin="one"),
+            loss=Subject(model=model, stream=next_words(batchify(stream(30, 5, 0), 1)), origin="two"),
         )
     ).items() >= {("speed", "one"), ("loss", "two")}
 
@@ -270,6 +270,8 @@ def test_the_figures_are_ratios_of_the_same_slices_and_differences_from_float32(
     assert figures["loss_difference"].median == pytest.approx(FAR["int8"][0] - FAR[FLOAT32][0])
     assert (figures["kl"].median, figures["agreement"].median) == FAR["int8"][1:]
     assert run.us_per_token(HERE, FLOAT32) == 7 / 100 * 1e6
+    run.recording.plan["columns"] = 5
+    assert run.us_per_token(HERE, FLOAT32) == pytest.approx(7 / 500 * 1e6)
     assert run.fidelity(HERE, "int8").loss == pytest.approx(FAR["int8"][0])
 
 

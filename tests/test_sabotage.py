@@ -26,6 +26,7 @@ from lstmq.workload import sample_folder
 CHECKOUT = Path(__file__).parents[1]
 BENCHMARKS = CHECKOUT / "benchmarks"
 SABOTAGE = Path(__file__).with_name("sabotage")
+STORE = Path(__file__).with_name("store")
 GREEN, FAILED, INTERRUPTED, USAGE, INCONCLUSIVE, INVALID, NOT_MEASURED = 0, 1, 2, 4, 10, 11, 12
 # As narrow as benchmarks/floors.toml is.
 INT8 = """
@@ -196,6 +197,36 @@ def test_what_is_whole_is_saved_and_compared_with_and_nothing_else_is(suite, tmp
     assert_usage_error(cut, "9999_cut.json: expected a saved run, found no JSON, or a cut one")
 
 
+def test_elasticsearch_keeps_runs_and_gives_them_back(wide, tmp_path):
+    """By a client that stands in for the real one; the store, and what it calls, are pytest-benchmark's."""
+    (tmp_path / "floors.toml").write_text(FLOORS, encoding="utf-8")
+    common = [BENCHMARKS / "test_evaluation.py", "--floors", tmp_path / "floors.toml", "--scheme", "int8"]
+    common += ["--corpus", sample_folder(), "--checkpoint", wide, "--tokens", 1500, "--workers", 1, "--pairs", 8]
+    common += ["--benchmark-storage", "elasticsearch+http://user:secret@nowhere/lstmq/runs"]
+    required = ["--benchmark-compare", "--gate-baseline=require"]
+    saved, compared, named, missing = run_pytest(
+        tmp_path,
+        [*common, "--benchmark-save", "first"],
+        [*common, *required],
+        [*common, "--benchmark-compare=Linux", "--gate-baseline=require"],
+        [*common, "--benchmark-compare=nothing_such", "--gate-baseline=require"],
+        SABOTAGE=json.dumps({"jitter": 0.01}),
+        STORE=str(tmp_path / "store.json"),
+        PYTHONPATH=os.pathsep.join(filter(None, [str(SABOTAGE), str(STORE), os.environ.get("PYTHONPATH")])),
+    )
+    documents = json.loads((tmp_path / "store.json").read_text(encoding="utf-8"))
+    assert len(documents) == 2  # of float32 and of int8
+    for document in documents.values():
+        assert document["lstmq"]["recording"]["plan"]["schemes"] == ["int8"]
+        assert document["stats"]["median"] > 0
+    assert saved.code == GREEN, saved
+    for result in compared, named:
+        assert result.code == GREEN, result
+        assert result.verdicts["baseline int8 kept speedup"] == "PASS"
+    assert_usage_error(missing, "--gate-baseline=require: no saved run was found")
+    assert "secret" not in saved.out + saved.errors
+
+
 def test_every_way_to_quantize_wrongly_fails_and_is_named(suite, tmp_path):
     page = tmp_path / "page.md"
     (result,) = suite(
@@ -225,12 +256,48 @@ def test_every_way_to_quantize_wrongly_fails_and_is_named(suite, tmp_path):
     assert "| PASS | floor | int8 | speedup | " in written
 
 
-def test_5_per_cent_more_than_in_another_environment_fail_and_no_more_pass(suite, tmp_path):
-    there = tmp_path / "python"  # the other environment's, which is asked without this one's PYTHONPATH
+def another_python(folder):
+    """Return the interpreter of another environment, which is asked without this one's PYTHONPATH."""
+    there = folder / "python"
     sabotage = f"SABOTAGE='{json.dumps({'jitter': 0})}' PYTHONPATH='{SABOTAGE}'"
     there.write_text(f"#!/bin/sh\n{sabotage} exec '{sys.executable}' \"$@\"\n", encoding="utf-8")
     there.chmod(0o755)
-    against = ["--gate-against", there, "--scheme"]
+    return there
+
+
+def test_a_workload_of_your_own_is_gated_as_the_built_in_one_is(tmp_path):
+    tagger = CHECKOUT / "docs" / "tagger"
+    own, floors = ["--workload", f"{tagger / 'tagger.py'}:workload"], tmp_path / "floors.toml"
+    row = "size_ratio = { at_least = 1.9 }\n"
+    floors.write_text(f"[int8]\n{row}[as_float]\n{row}[linear_only]\n{row}", encoding="utf-8")
+    few = [BENCHMARKS, "--workers", 1, "--pairs", 8, "--benchmark-storage", f"file://{tmp_path / 'storage'}"]
+    first = [*few, *own, "--benchmark-autosave"]
+    second = [*few, *own, "--benchmark-compare", "--gate-baseline=require", "--gate-against", another_python(tmp_path)]
+    wrong = [*few, *own, "--floors", floors]
+    nothing = json.dumps({"jitter": 0.01})
+    shown, compared = run_pytest(tmp_path, first, second, SABOTAGE=nothing)
+    (spoiled,) = run_pytest(tmp_path, wrong, SABOTAGE=json.dumps({"jitter": 0.01, "spoiled": True}))
+    for result in shown, compared:
+        assert result.code == GREEN, result
+        assert "2 passed" in result.out  # float32 and int8
+        assert {*result.verdicts.values()} == {"PASS", "----"}
+    for question in ("against int8 slower", "against int8 kl", "baseline int8 kept speedup", "baseline int8 bytes"):
+        assert compared.verdicts[question] == "PASS", compared
+    assert "speed and size: a tagger with seeded weights" in shown.out
+    assert spoiled.code == FAILED, spoiled
+    outcomes = {name: spoiled.verdicts[f"floor {name} size_ratio"] for name in ("int8", "as_float", "linear_only")}
+    assert outcomes == {"int8": "PASS", "as_float": "FAIL", "linear_only": "FAIL"}
+    again = CliRunner().invoke(main, ["gate", str(max((tmp_path / "storage").rglob("*.json")))])
+    assert again.exit_code == GREEN, again.output
+
+    floors.unlink()
+    shutil.copy(tagger / "tagger.py", tmp_path)
+    (refused,) = run_pytest(tmp_path, [*few, "--workload", "tagger.py:workload"], SABOTAGE=nothing)
+    assert_usage_error(refused, f"needs limits of its own: --floors FILE, or {floors}")
+
+
+def test_5_per_cent_more_than_in_another_environment_fail_and_no_more_pass(suite, tmp_path):
+    against = ["--gate-against", another_python(tmp_path), "--scheme"]
     slowed, same = suite([*against, "int8"], [*against, "int8-embedding"], slower=0.05, jitter=0.02)
     assert slowed.code == FAILED, slowed
     assert slowed.verdicts.pop("against int8 slower") == "FAIL"
@@ -271,6 +338,18 @@ def test_a_suite_that_times_nothing_measures_nothing(suite):
     for result in suite(["--benchmark-disable"], ["--benchmark-skip", "--benchmark-autosave"], ["-n1"]):
         assert result.code == NOT_MEASURED, result
         assert [*result.verdicts.values()] == ["NOT MEASURED"] * 3
+
+
+def test_without_dynamic_quantization_int8_is_skipped_and_not_measured_and_all_else_is(suite, tmp_path):
+    (result,) = suite(["--benchmark-autosave"], patient=True, removed=True, jitter=0.01)
+    assert result.code == NOT_MEASURED, result
+    assert "2 passed, 2 skipped" in result.out  # float32 and bf16; int8 and int8-embedding
+    assert result.verdicts["floor int8 all"] == result.verdicts["floor int8-embedding all"] == "NOT MEASURED"
+    assert of(result, "bf16") <= {"PASS", "----"}
+    assert len(re.findall(r"^NOT MEASURED .*removed in torch \d", result.out, flags=re.MULTILINE)) == 2
+    report = CliRunner().invoke(main, ["report", str(tmp_path / "storage")])
+    assert report.exit_code == 0
+    assert re.search(r"int8 was not measured at torch .*: removed in torch \d", report.output)
 
 
 def test_a_worker_that_dies_ends_the_session_in_one_line_and_nothing_is_saved(suite, tmp_path):

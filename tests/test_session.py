@@ -11,6 +11,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from dataclasses import asdict, replace
@@ -21,15 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lstmq
-from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, checkpoint, environments, evaluate, session, worker
+from lstmq import LSTMModel, ModelConfig, batchify, environments, evaluate, next_words, session, worker
 from lstmq.environments import HERE, THERE, Environment, SessionError
 from lstmq.fidelity import compare_predictions
+from lstmq.handover import hand_over
 from lstmq.machine import describe_machine
 from lstmq.quantization import FLOAT32, quantize
 from lstmq.session import Plan, measure
 from lstmq.size import model_size
+from lstmq.subjects import Subject, Workload
 from lstmq.worker import COPY, PROTOCOL
-from lstmq.workload import Subject, Workload
 from strategies import stream
 
 HELLO = {"protocol": PROTOCOL, "lstmq": lstmq.__version__, "torch": torch.__version__}
@@ -38,7 +40,7 @@ HELLO = {"protocol": PROTOCOL, "lstmq": lstmq.__version__, "torch": torch.__vers
 def subject(ntoken, tokens, seed):
     model = LSTMModel(ModelConfig(ntoken=ntoken, ninp=16, nhid=8, nlayers=2), torch.Generator().manual_seed(seed))
     source = batchify(stream(ntoken, tokens, seed), 1)
-    return Subject(model=model.eval(), dictionary=Dictionary(), source=source, origin="a test")
+    return Subject(model=model.eval(), stream=next_words(source), origin="a test")
 
 
 SPEED = subject(30, 101, 0)
@@ -215,12 +217,12 @@ def test_orders_and_slices_are_drawn_from_the_seed():
 @given(plans)
 def test_no_slice_comes_twice_before_all_have_come_once_and_all_lie_in_the_text(plan):
     recording, _ = made_up(plan)
-    there = [*range(0, len(SPEED.source) - plan.tokens, plan.tokens)]
+    there = [*range(0, len(SPEED.stream) - plan.tokens + 1, plan.tokens)]
     for slices in recording.slices:
         times = Counter(slices)
         assert {*times} <= {*there}
         assert max(times.values()) - min(times[first] for first in there) <= 1
-        assert all(first + plan.tokens < len(SPEED.source) for first in slices)
+        assert all(first + plan.tokens <= len(SPEED.stream) for first in slices)
 
 
 def test_whoever_waits_is_told_of_every_slice():
@@ -238,12 +240,12 @@ def test_a_text_that_is_no_longer_than_a_slice_is_refused(monkeypatch):
 
     monkeypatch.setattr(session.random.Random, "sample", sample)
     monkeypatch.setattr(session, "Asked", Workers())
-    measure(WORKLOAD, Plan(schemes=("int8",), tokens=len(SPEED.source) - 1), BOTH)
-    with pytest.raises(ValueError, match="101"):
-        measure(WORKLOAD, Plan(schemes=("int8",), tokens=len(SPEED.source)), BOTH)
+    measure(WORKLOAD, Plan(schemes=("int8",), tokens=len(SPEED.stream)), BOTH)
+    with pytest.raises(ValueError, match="100"):
+        measure(WORKLOAD, Plan(schemes=("int8",), tokens=len(SPEED.stream) + 1), BOTH)
 
 
-@pytest.mark.parametrize("name", ["workers", "pairs", "tokens", "bptt", "threads"])
+@pytest.mark.parametrize("name", ["workers", "pairs", "tokens", "bptt", "threads", "columns"])
 def test_a_plan_without_anything_to_do_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
         Plan(schemes=("int8",), **{name: 0})
@@ -292,12 +294,16 @@ def served(*requests):
 
 
 @pytest.fixture
-def load(tmp_path):
-    checkpoint.save(SPEED.model, tmp_path / "speed.safetensors")
+def parcels():
+    with hand_over(WORKLOAD) as parcels:
+        yield parcels
+
+
+@pytest.fixture
+def load(parcels):
     return {
         "do": "load",
-        "model": str(tmp_path / "speed.safetensors"),
-        "source": SPEED.source.flatten().tolist(),
+        "subject": parcels["speed"],
         "schemes": ["int8", "int3"],
         "engine": None,
         "threads": 1,
@@ -306,11 +312,10 @@ def load(tmp_path):
     }
 
 
-def test_a_worker_says_hello_and_answers_each_request_once(load, tmp_path):
-    checkpoint.save(WORKLOAD.loss.model, tmp_path / "loss.safetensors")
-    loss = {"model": str(tmp_path / "loss.safetensors"), "source": WORKLOAD.loss.source.flatten().tolist()}
+def test_a_worker_says_hello_and_answers_each_request_once(load, parcels):
+    describe = {"do": "describe", "subject": parcels["loss"]}
     time = {"do": "time", "arm": "int8", "first": 20, "tokens": 10}
-    hello, loaded, told, took, again = served(load, {"do": "describe", **loss}, time, time | {"arm": COPY})
+    hello, loaded, told, took, again = served(load, describe, time, time | {"arm": COPY})
     assert hello.items() >= HELLO.items()
     assert hello["pid"] == os.getpid()
     assert loaded["machine"] == describe_machine()
@@ -323,9 +328,12 @@ def test_a_worker_says_hello_and_answers_each_request_once(load, tmp_path):
 
 def test_a_reading_is_of_the_slice_and_the_target_of_its_last_word(load, monkeypatch):
     read = []
-    monkeypatch.setattr(worker, "evaluate", lambda model, source, bptt: read.append((source.flatten().tolist(), bptt)))
+    monkeypatch.setattr(worker, "evaluate", lambda model, stream, bptt: read.append((stream, bptt)))
     served(load, {"do": "time", "arm": FLOAT32, "first": 20, "tokens": 10})
-    assert read == [(load["source"][20:31], 7)]
+    stream, bptt = read[-1]  # before it, each scheme has read a word, to see that it can
+    assert (len(read), bptt) == (2, 7)
+    assert torch.equal(stream.inputs, SPEED.stream.inputs[20:30])
+    assert torch.equal(stream.targets, SPEED.stream.targets[20:30])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be kept on a processor here")
@@ -349,20 +357,19 @@ def test_a_model_that_is_moved_computes_what_it_did_on_the_engine_that_it_was_ma
     asked = worker.Worker()
     del load["do"]
     asked.load(**load | {"engine": engine})
-    before = {name: evaluate(model, SPEED.source, 7) for name, model in asked.models.items()}
+    before = {name: evaluate(model, SPEED.stream, 7) for name, model in asked.models.items()}
     models = dict(asked.models)
     for name in models:
         asked.move(name)
         assert asked.models[name] is not models[name]
-    assert {name: evaluate(model, SPEED.source, 7) for name, model in asked.models.items()} == before
+    assert {name: evaluate(model, SPEED.stream, 7) for name, model in asked.models.items()} == before
 
 
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
         ({"engine": "abacus"}, "no engine 'abacus'"),
-        ({"model": "nowhere.pth"}, "nowhere.pth"),
-        ({"source": []}, "too short"),
+        ({"subject": {"which": "speed", "made_by": "", "folder": "nowhere"}}, "nowhere"),
     ],
 )
 def test_a_worker_that_cannot_says_why_in_one_line_and_ends(load, wrong, reason):
@@ -385,7 +392,7 @@ def processes(monkeypatch, tmp_path):
         return started[-1]
 
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(session.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(environments.subprocess, "Popen", popen)
     yield started
     assert all(process.returncode is not None for process in started)
@@ -403,7 +410,7 @@ def test_a_session_of_real_workers_records_what_is_computed_here(processes):
     assert [len(slices) for slices in recording.slices] == [4, 4]
     models = {name: quantize(WORKLOAD.loss.model, name) for name in plan.schemes}
     everyone = {FLOAT32: WORKLOAD.loss.model, **models}
-    compared = compare_predictions(WORKLOAD.loss.model, everyone, WORKLOAD.loss.source, 7)
+    compared = compare_predictions(WORKLOAD.loss.model, everyone, WORKLOAD.loss.stream, 7)
     for name, told in recording.environments.items():
         assert told.items() >= HELLO.items()
         assert told["place"] == os.path.dirname(lstmq.__file__)  # noqa: PTH120 - as it is told
@@ -413,7 +420,7 @@ def test_a_session_of_real_workers_records_what_is_computed_here(processes):
         assert told["fidelity"] == {name: asdict(each) for name, each in compared.items()}
         assert told["sizes"][FLOAT32]["total"] == model_size(SPEED.model).total
         assert told["sizes"]["int8"] == asdict(model_size(quantize(SPEED.model, "int8")))
-        losses = {name: evaluate(model, WORKLOAD.loss.source, 7) for name, model in everyone.items()}
+        losses = {name: evaluate(model, WORKLOAD.loss.stream, 7) for name, model in everyone.items()}
         assert {name: each.loss for name, each in compared.items()} == pytest.approx(losses, rel=1e-6)
         for seconds in (recording.seconds, recording.wall):
             for arm in told["models"]:
@@ -486,16 +493,12 @@ def test_a_worker_that_fails_takes_the_other_with_it(processes):
 def test_a_worker_that_stops_reading_a_long_request_hangs_too(processes, monkeypatch):
     """The request is longer than what a pipe holds, so that writing it waits for the worker."""
     monkeypatch.setattr(environments, "PATIENCE", 0.5)
-    long = replace(SPEED, source=batchify(stream(30, 100_000, 0), 1))
     caught = []
 
     def run():
         try:
-            measure(
-                Workload(speed=long, loss=long),
-                Plan(schemes=("int8",), workers=1),
-                [saying(json.dumps(HELLO), then=FOR_EVER)],
-            )
+            with environments.Asked(saying(json.dumps(HELLO), then=FOR_EVER)) as asked:
+                asked.send(do="load", words=[0] * 100_000)
         except SessionError as error:
             caught.append(error)
 

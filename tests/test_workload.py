@@ -17,18 +17,23 @@ def checkpoint_file(tmp_path, model):
     return tmp_path / "model.safetensors"
 
 
+def words(subject):
+    """Return all ids of a subject's stream, those that are targets only among them."""
+    return torch.cat([subject.stream.inputs[:, 0], subject.stream.targets[-1]])
+
+
 def test_the_default_times_the_tutorials_shape_and_takes_the_loss_of_the_sample():
     workload = load_workload()
     assert workload.speed.model.config == ModelConfig()
-    assert len(workload.speed.source) == DEFAULT_TOKENS
-    assert torch.equal(workload.speed.source, workload.loss.source[:DEFAULT_TOKENS])
-    assert len(workload.loss.source) == len(Corpus(sample_folder()).test)
+    assert len(workload.speed.stream) == DEFAULT_TOKENS - 1
+    assert torch.equal(workload.speed.stream.targets, workload.loss.stream.targets[: DEFAULT_TOKENS - 1])
+    assert len(workload.loss.stream) == len(Corpus(sample_folder()).test) - 1
     assert not workload.speed.model.training
     assert "seeded weights" in workload.speed.origin
     assert "lstm.safetensors" in workload.loss.origin
     again = load_workload(tokens=2).speed
     assert torch.equal(again.model.encoder.weight, workload.speed.model.encoder.weight)
-    assert len(again.source) == 2
+    assert len(again.stream) == 1
 
 
 def test_the_sample_is_small_original_and_in_wikitexts_conventions():
@@ -42,16 +47,16 @@ def test_the_sample_is_small_original_and_in_wikitexts_conventions():
 def test_the_samples_model_has_learned_more_than_the_frequency_of_words():
     """The bar is the cross-entropy of the test words under their own frequencies, which no unigram model can beat."""
     subject = load_subject()
-    counts = Counter(subject.source.flatten().tolist())
+    counts = Counter(subject.stream.targets.flatten().tolist())
     total = sum(counts.values())
     unigram_entropy = -sum(n / total * math.log(n / total) for n in counts.values())
-    assert evaluate(subject.model, subject.source, 25) < unigram_entropy / 2
+    assert evaluate(subject.model, subject.stream, 25) < unigram_entropy / 2
 
 
 def test_a_checkpoint_and_its_corpus_are_both_subjects_at_once(corpus_folder, checkpoint_file, model):
     workload = load_workload(corpus_folder, checkpoint_file)
     assert workload.speed is workload.loss
-    assert torch.equal(workload.loss.source.flatten(), Corpus(corpus_folder).test)
+    assert torch.equal(words(workload.loss), Corpus(corpus_folder).test)
     assert torch.equal(workload.loss.model.decoder.weight, model.decoder.weight)
 
 
@@ -61,7 +66,7 @@ def test_unseen_words_are_read_with_the_vocabulary_of_the_checkpoint(corpus_fold
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("word3 never seen\n", encoding="utf-8")
     subject = load_subject(other, checkpoint_file, vocabulary=corpus_folder)
-    spelled = [subject.dictionary.idx2word[i] for i in subject.source.flatten()]
+    spelled = [subject.dictionary.idx2word[i] for i in words(subject)]
     assert spelled == ["word3", "<unk>", "<unk>", "<eos>"]
 
 
@@ -77,9 +82,11 @@ def test_the_samples_folder_needs_no_checkpoint():
 
 
 def test_a_default_length_is_no_more_than_there_is(corpus_folder, checkpoint_file):
-    assert len(load_subject(corpus_folder, checkpoint_file, at_most=5).source) == 5
-    assert len(load_subject(corpus_folder, checkpoint_file, at_most=10**6).source) == len(Corpus(corpus_folder).test)
-    assert len(load_subject(corpus_folder, checkpoint_file, tokens=7, at_most=5).source) == 7
+    assert len(load_subject(corpus_folder, checkpoint_file, at_most=5).stream) == 4
+    assert (
+        len(load_subject(corpus_folder, checkpoint_file, at_most=10**6).stream) == len(Corpus(corpus_folder).test) - 1
+    )
+    assert len(load_subject(corpus_folder, checkpoint_file, tokens=7, at_most=5).stream) == 6
 
 
 def test_a_corpus_alone_is_refused(corpus_folder):

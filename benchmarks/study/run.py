@@ -76,7 +76,7 @@ def be_load():
     torch.set_num_threads(1)
     subject = load_workload().speed
     while True:
-        evaluate(subject.model, subject.source, 25)
+        evaluate(subject.model, subject.stream, 25)
 
 
 def run_all(todo, condition, out):

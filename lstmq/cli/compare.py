@@ -13,15 +13,18 @@ from rich.console import Console
 from lstmq import __version__, report
 from lstmq.cli.common import FILE, Files, model_options, progress, stream_options
 from lstmq.comparison import compare
+from lstmq.custom import foreign
 from lstmq.files import whole_file
 from lstmq.machine import describe_machine
 from lstmq.quantization import SCHEMES
-from lstmq.workload import Workload, load_workload
+from lstmq.subjects import Workload
+from lstmq.workload import load_workload
 
 
 @click.command("compare")
 @model_options
 @stream_options
+@click.option("--workload", "place", metavar="FILE.py:FUNCTION", help="A model of your own: what the function returns.")
 @click.option("--scheme", "schemes", type=click.Choice([*SCHEMES]), multiple=True, help="May be repeated. [all]")
 @click.option("--json", "json_file", type=FILE, help="Write the figures to this file, too.")
 def compare_command(
@@ -30,6 +33,7 @@ def compare_command(
     engine: str | None,
     tokens: int | None,
     bptt: int,
+    place: str | None,
     schemes: tuple[str, ...],
     json_file: Path | None,
     **files: Unpack[Files],
@@ -42,10 +46,10 @@ def compare_command(
     """
     torch.set_num_threads(threads)
     console = Console(width=max(Console().width, 80))  # a narrower terminal wraps; no figure is ever cut
-    workload = load_workload(**files, tokens=tokens)
+    workload = load_workload(**files, tokens=tokens, place=place)
     console.print(workload.speed.model, highlight=False, markup=False)
     with whole_file(json_file) if json_file else nullcontext() as json_path:  # an unwritable place is found out now
-        with progress("comparing", len(workload.speed.source) - 1) as advance:
+        with progress("comparing", workload.speed.stream.places) as advance, foreign(place):
             rows = compare(workload, tuple(dict.fromkeys(schemes)) or tuple(SCHEMES), bptt, engine, advance)
         machine = describe_machine(engine)
         console.print()

@@ -28,8 +28,8 @@ def evaluate_command(
     subject = load_subject(**files, tokens=tokens)
     model = in_scheme(subject.model, scheme, engine)
     windows = []
-    with progress("evaluating", len(subject.source) - 1) as advance:
-        for window in window_losses(model, subject.source, bptt):
+    with progress("evaluating", subject.stream.places) as advance:
+        for window in window_losses(model, subject.stream, bptt):
             windows.append(window)
             advance(window.tokens)
     loss = mean_loss(windows)

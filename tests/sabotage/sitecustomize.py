@@ -5,6 +5,7 @@ So it reaches the process of pytest and those of its workers. SABOTAGE says, in 
     spoiled: true                 further schemes, each of them int8 gone wrong in its own way
     slower:  a share              int8 takes longer by it, and the other schemes do not
     jitter:  a share              slices are not read; the clock tells what they would cost, within this share
+    removed: true                 torch has no dynamic quantization any more
     kill:    worker or session    in the middle of the timing, the worker kills itself, or interrupts pytest
 """
 
@@ -100,6 +101,12 @@ def spoil_quantization(module):
         return quantized
 
     module.quantize = sabotaged
+    if SABOTAGE.get("removed"):
+        import torch
+
+        sys.modules["torch.ao.quantization"] = None
+        vars(torch.ao).pop("quantization", None)
+        vars(torch.backends).pop("quantized", None)
 
 
 def spoil_evaluation(module):

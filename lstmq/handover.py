@@ -1,0 +1,76 @@
+"""A workload on its way to other processes: :func:`hand_over` writes its subjects down, :func:`take_over` reads one.
+
+Weights and streams travel as tensors in files, so that every environment has the same. What is no tensor, the code of
+a model and of a loss, is each environment's own: lstmq's, or the file's that made the workload.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lstmq import checkpoint
+from lstmq.custom import in_a_line, load_custom
+from lstmq.streams import Stream
+from lstmq.subjects import Subject, Workload
+
+Parcel = dict[str, str]
+"""What a process is told of a subject: ``which`` of its workload's, ``made_by``, the folder of the files."""
+
+
+@contextmanager
+def hand_over(workload: Workload) -> Iterator[dict[str, Parcel]]:
+    """Give a parcel for each subject, ``speed`` and ``loss``, in files of a folder that goes away after the block.
+
+    Raises:
+        OSError: if the files cannot be written.
+    """
+    with TemporaryDirectory(prefix="lstmq-") as folder:
+        parcels = {}
+        for which, subject in (("speed", workload.speed), ("loss", workload.loss)):
+            known = which == "loss" and workload.loss is workload.speed
+            place = Path(folder, "speed" if known else which)
+            parcels[which] = {"which": which, "made_by": workload.made_by, "folder": str(place)}
+            if not known:
+                place.mkdir()
+                _write(
+                    place / "stream.safetensors", {"inputs": subject.stream.inputs, "targets": subject.stream.targets}
+                )
+                _write(place / "model.safetensors", subject.model.state_dict())
+        yield parcels
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, each on its own, even if some share their memory."""
+    alone = {name: each.detach().clone(memory_format=torch.contiguous_format) for name, each in tensors.items()}
+    save_file(alone, path)
+
+
+def take_over(parcel: Parcel) -> Subject[nn.Module]:
+    """Return a subject that was handed over.
+
+    Raises:
+        ValueError: if this environment's code makes a model that the weights do not fit.
+        OSError: if the files cannot be read.
+    """
+    folder, made_by = Path(parcel["folder"]), parcel["made_by"]
+    stream = load_file(folder / "stream.safetensors")
+    if not made_by:
+        mine: Subject[nn.Module] | None = None
+        model: nn.Module = checkpoint.load(folder / "model.safetensors")
+    else:
+        mine = getattr(load_custom(made_by), parcel["which"])
+        model = mine.model
+        try:
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except RuntimeError as error:
+            raise ValueError(f"{made_by}: another model than there: {in_a_line(error)}") from error
+    return Subject(
+        model=model.eval(),
+        stream=Stream(inputs=stream["inputs"], targets=stream["targets"], loss=mine.stream.loss if mine else None),
+        origin=mine.origin if mine else "",
+    )
