@@ -26,7 +26,7 @@ OUTCOMES = (Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID)
 def run_of(session, clock="seconds"):
     """Return what a session measured as the gate's own code takes it."""
     recording = Recording(
-        plan={"columns": 1, **session["plan"]},  # the first sessions are older than that
+        plan={"columns": 1, **session["plan"]},  # sessions are older than that
         environments={name: {"machine": session["machine"], "absent": {}} for name in (HERE, THERE)},
         seconds={
             name: {arm: [[t and t / 1e6 for t in worker] for worker in workers] for arm, workers in arms.items()}
