@@ -14,7 +14,8 @@ from pathlib import Path
 def main() -> int:
     """Build, measure, and return pytest's exit code."""
     if len(sys.argv) < 3:
-        sys.exit("expected two environments, as in `tox -e ab -- torch2.13 torch2.15`")
+        print("expected two environments, as in `tox -e ab -- torch2.13 torch2.15`", file=sys.stderr)
+        return 2
     names = [f"py311-{name}" for name in sys.argv[1:3]]
     tox = find_tox()
     try:

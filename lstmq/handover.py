@@ -6,6 +6,7 @@ a model and of a loss, is each environment's own: lstmq's, or the file's that ma
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,9 +38,8 @@ def hand_over(workload: Workload) -> Iterator[dict[str, Parcel]]:
             parcels[which] = {"which": which, "made_by": workload.made_by, "folder": str(place)}
             if not known:
                 place.mkdir()
-                _write(
-                    place / "stream.safetensors", {"inputs": subject.stream.inputs, "targets": subject.stream.targets}
-                )
+                stream = {"inputs": subject.stream.inputs, "targets": subject.stream.targets}
+                _write(place / "stream.safetensors", stream)
                 _write(place / "model.safetensors", subject.model.state_dict())
         yield parcels
 
@@ -58,19 +58,13 @@ def take_over(parcel: Parcel) -> Subject[nn.Module]:
         OSError: if the files cannot be read.
     """
     folder, made_by = Path(parcel["folder"]), parcel["made_by"]
-    stream = load_file(folder / "stream.safetensors")
+    tensors = load_file(folder / "stream.safetensors")
+    stream = Stream(inputs=tensors["inputs"], targets=tensors["targets"])
     if not made_by:
-        mine: Subject[nn.Module] | None = None
-        model: nn.Module = checkpoint.load(folder / "model.safetensors")
-    else:
-        mine = getattr(load_custom(made_by), parcel["which"])
-        model = mine.model
-        try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except RuntimeError as error:
-            raise ValueError(f"{made_by}: another model than there: {in_a_line(error)}") from error
-    return Subject(
-        model=model.eval(),
-        stream=Stream(inputs=stream["inputs"], targets=stream["targets"], loss=mine.stream.loss if mine else None),
-        origin=mine.origin if mine else "",
-    )
+        return Subject(model=checkpoint.load(folder / "model.safetensors").eval(), stream=stream, origin="")
+    mine: Subject[nn.Module] = getattr(load_custom(made_by), parcel["which"])
+    try:
+        mine.model.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise ValueError(f"{made_by}: another model than there: {in_a_line(error)}") from error
+    return replace(mine, stream=replace(stream, loss=mine.stream.loss))
