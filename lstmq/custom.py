@@ -1,12 +1,11 @@
 """Workloads of your own: :func:`load_custom` calls the function that ``FILE.py:FUNCTION`` names."""
 
-import importlib.util
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ def load_custom(place: str, tokens: int | None = None, at_most: int | None = Non
         raise ValueError(f"no such file: {file}")
     threads = torch.get_num_threads()
     with foreign(place):
-        make = getattr(_run(path), function, None)
+        make = _run(path).get(function)
         workload = make() if callable(make) else None
     torch.set_num_threads(threads)  # they are ours to choose
     if not callable(make):
@@ -62,15 +61,11 @@ def in_a_line(error: BaseException) -> str:
     return said if said and isinstance(error, ValueError | OSError) else f"{kind}: {said}" if said else kind
 
 
-def _run(path: Path) -> ModuleType:
-    """Run the file as a module; what lies in its folder comes after all that is installed."""
+def _run(path: Path) -> dict[str, Any]:
+    """Run the file, as it is now, and return its names; what lies in its folder comes after all that is installed."""
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    name = f"lstmq workload {path.stem}"  # not importable, so that it hides no other module
-    spec: Any = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return runpy.run_path(str(path), run_name=f"workload {path.stem}")
 
 
 def _checked(workload: object, place: str) -> Workload:

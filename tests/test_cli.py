@@ -200,7 +200,8 @@ def test_a_wrong_corpus_is_one_line_and_exit_code_2(real, corpus_folder, name, c
 
 
 def start(*arguments):
-    command = [sys.executable, "-W", "error", "-m", "lstmq", *map(str, arguments)]
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # what started this may not
+    command = [sys.executable, "-W", "error", "-c", f"{hear}; from lstmq.cli import main; main()", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

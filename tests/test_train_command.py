@@ -178,6 +178,7 @@ def test_an_interrupt_is_obeyed_between_two_steps_and_resumed(text, tmp_path):
     assert "nothing to resume" in again.output
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.2."), reason="the torchrun of 2.2 sometimes does not end")
 def test_two_processes_end_where_one_ends_but_for_rounding(text, tmp_path):
     """Without dropout, which every process draws for its own columns."""
     arguments = ["--epochs", "2", "--dropout", "0", "--lr", "0.5"]
