@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import mul
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ class Fidelity:
     @property
     def loss(self) -> float:
         """Mean over all tokens."""
-        return math.fsum(map(math.prod, zip(self.losses, self.tokens, strict=True))) / sum(self.tokens)
+        return math.fsum(map(mul, self.losses, self.tokens)) / sum(self.tokens)
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 CONFIDENCE = 0.99
 ENOUGH = 8  # the fewest numbers whose smallest and largest enclose their median with a confidence of 99 %
@@ -41,13 +42,20 @@ def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) ->
         confidence: the least that the interval is to have, between 0 and 1.
     """
     ordered, n = sorted(numbers), len(numbers)
+    k = _rank(n, confidence)
+    ends = (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)
+    return Interval(median=statistics.median(ordered), lower=ends[0], upper=ends[1])
+
+
+@cache
+def _rank(n: int, confidence: float) -> int:
+    """Return the largest k of which the k-th smallest and the k-th largest enclose the median so surely, or 0."""
     may_miss = (1 - Fraction(str(confidence))) * 2**n  # of as many outcomes: exact, however many numbers there are
     fewer, k = 0, 0  # outcomes of fewer than k heads
     while 2 * (fewer + math.comb(n, k)) <= may_miss:
         fewer += math.comb(n, k)
         k += 1
-    ends = (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)
-    return Interval(median=statistics.median(ordered), lower=ends[0], upper=ends[1])
+    return k
 
 
 def over_workers(ratios: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> Interval:
@@ -61,11 +69,10 @@ def over_workers(ratios: Sequence[Sequence[float]], confidence: float = CONFIDEN
         ratios: by worker, then by slice; no worker without any.
         confidence: as for :func:`median_interval`.
     """
-    inside = [median_interval(worker, confidence) for worker in ratios]
-    medians = [worker.median for worker in inside]
-    between = median_interval(medians, confidence)
+    between = median_interval([statistics.median(worker) for worker in ratios], confidence)
     if math.isfinite(between.lower):
         return between
+    inside = [median_interval(worker, confidence) for worker in ratios]
     lower, upper = min(worker.lower for worker in inside), max(worker.upper for worker in inside)
     return Interval(median=between.median, lower=lower, upper=upper)
 

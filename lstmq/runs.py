@@ -223,8 +223,8 @@ def _check(run: Run, origin: str) -> None:
         for model in {*models} - {COPY}:
             fidelity = run.fidelity(name, model)
             _expect(int | float | None, fidelity.kl, fidelity.agreement)
-            if not 0 < run.size(name, model) < LARGEST_SIZE or not fidelity.losses:
-                raise ValueError(f"no size or no losses of {model}")
+            if not 0 < run.size(name, model) < LARGEST_SIZE or not 0 < len(fidelity.losses) == len(fidelity.tokens):
+                raise ValueError(f"no size of {model}, or not a loss for each of its windows")
             _ = fidelity.loss, float(fidelity.kl or 0), float(fidelity.agreement or 0)  # which raise
             windows.append(fidelity.tokens)
             _expect(int, *environment["sizes"][model]["parts"].values())
