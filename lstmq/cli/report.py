@@ -1,5 +1,6 @@
 """``lstmq report``: saved runs side by side, and over time."""
 
+import gc
 from pathlib import Path
 
 import click
@@ -44,6 +45,7 @@ def report_command(
     for written in filter(None, (markdown, html)):
         check_folder(written)
     wanted, passed_over = files(paths), []
+    gc.freeze()  # else all that torch imported is looked through again and again while thousands of files are read
     with progress("reading", len(wanted)) as advance:
 
         def on_file(path: Path, read: bool) -> None:
