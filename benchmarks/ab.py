@@ -3,8 +3,8 @@
 Is int8 slower in the second than in the first? Both are built, if they are not yet, and nothing is run in them but
 this. What follows their names reaches pytest. ``there`` is the first, ``here`` the second.
 
-An upgrade is worth some minutes: of 12 processes, rather than the gate's 8, the interval leaves out the most extreme one
-at each end, so that a single one that had bad luck decides nothing.
+An upgrade is worth some minutes: of 12 processes, rather than the gate's 8, the interval leaves out the most extreme
+one at each end, so that a single one that had bad luck decides nothing.
 """
 
 import os
