@@ -13,7 +13,7 @@ from lstmq.verdicts import MEASURE_MORE, Outcome, Verdict, decide, in_words, not
 SLOWER_THAN_THERE = 0.025  # the share by which a scheme may be slower than in the other environment
 SPEEDUP_LOST = 0.25  # the share of a saved run's speedup that another hour, and a busy machine, may take
 CONTAINER = 4096  # bytes that another torch's file format may take beside the weights: from 2.2 to 2.13 it was 333
-WORSE_LOSS = 0.001  # nats per token; torch 2.14 rounds dynamic quantization anew, which moved int8's loss by 0.00008
+WORSE_LOSS = 0.001  # nats per token, or a share of another loss; rounding anew, in torch 2.14, moved int8 by 0.00008
 WORSE_KL = 1.25  # times what it was
 
 
@@ -77,12 +77,13 @@ def _judge_rightness(question: str, scheme: str, now: tuple[Run, str], then: tup
         return [not_measured(scheme, "loss moved", "losses of other windows", question)]
     moved = [a - b for a, b in zip(fidelity[0].losses, fidelity[1].losses, strict=True)]
     window = median_interval(moved)
-    loss, (kl, was) = fidelity[0].loss - fidelity[1].loss, [each.kl for each in fidelity]
+    loss, kl, was = fidelity[0].loss - fidelity[1].loss, fidelity[0].kl, fidelity[1].kl
+    worse = WORSE_LOSS if was is not None else WORSE_LOSS * abs(fidelity[1].loss)  # a loss of one's own has any unit
     torches = {run.recording.environments[environment]["machine"]["torch"] for run, environment in (now, then)}
     size = sizes[1] + (CONTAINER if len(torches) > 1 else 0)
     figures = [
         ("bytes", sizes[0], size, f"{sizes[0] - sizes[1]:+,} bytes" if sizes[0] != sizes[1] else ""),
-        ("loss moved", loss, WORSE_LOSS, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
+        ("loss moved", loss, worse, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
     ]
     if kl is not None and was is not None:
         figures.append(("kl", kl, WORSE_KL * was + 1e-6, ""))

@@ -34,13 +34,15 @@ def load_custom(place: str, tokens: int | None = None, at_most: int | None = Non
     if not path.is_file():
         raise ValueError(f"no such file: {file}")
     threads = torch.get_num_threads()
-    with foreign(place):
-        make = _run(path).get(function)
-        workload = make() if callable(make) else None
-    torch.set_num_threads(threads)  # they are ours to choose
-    if not callable(make):
-        raise ValueError(f"{place}: there is no function {function}")
-    workload = _checked(workload, place)
+    try:
+        with foreign(place):
+            make = _run(path).get(function)
+            if not callable(make):
+                raise ValueError(f"there is no function {function}")
+            made = make()
+    finally:
+        torch.set_num_threads(threads)  # they are ours to choose
+    workload = _checked(made, place)
     return _timed(replace(workload, made_by=f"{path}:{function}"), tokens, at_most)
 
 

@@ -67,8 +67,8 @@ class Reader:
 def _remembers(model: nn.Module) -> bool:
     if hasattr(model, "init_hidden"):
         return True
-    _, *others = inspect.signature(model.forward).parameters.values()
-    second = next((each for each in others if each.kind is each.POSITIONAL_OR_KEYWORD), None)
+    arguments = [*inspect.signature(model.forward).parameters.values()]
+    second = next((each for each in arguments[1:] if each.kind is each.POSITIONAL_OR_KEYWORD), None)
     return second is not None and (second.default is second.empty or second.name in HIDDEN)
 
 

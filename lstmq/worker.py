@@ -90,7 +90,11 @@ class Worker:
     def describe(self, subject: Parcel) -> dict[str, Any]:
         """Tell the sizes, and how near the schemes' predictions are to float32's for a model and a stream."""
         taken = take_over(subject)
-        models, _ = self._quantize(taken, [name for name in self.models if name in SCHEMES])
+        models, absent = self._quantize(taken, [name for name in self.models if name in SCHEMES])
+        if absent:
+            raise ValueError(
+                "; ".join(f"the model of the loss has no {scheme}: {why}" for scheme, why in absent.items())
+            )
         compared = compare_predictions(taken.model, {FLOAT32: taken.model, **models}, taken.stream, self.bptt)
         return {
             "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != COPY},

@@ -599,3 +599,18 @@ def test_judge_scheme_asks_as_many_questions_as_there_is_to_hold_against():
         ({}, a_run(), {"floor", "against", "baseline"}),
     ):
         assert {each.question for each in judge_scheme(a_run(there=there), "int8", baseline)} == questions
+
+
+def test_a_loss_that_is_no_cross_entropy_may_grow_by_a_share_of_itself():
+    """Its unit may be anything; and there is no divergence to judge."""
+    for scale in (1e-6, 1e6):
+        for share, outcome in ((0.0009, Outcome.PASS), (0.0011, Outcome.FAIL)):
+            loss = 3 * scale
+            far = dict.fromkeys((FLOAT32, "int8"), (loss, None, None))
+            moved = far | {"int8": (loss * (1 + share), None, None)}
+            run = a_run(there={}, told={"far": moved}, told_there={"far": far})
+            for told in run.recording.environments.values():
+                for fidelity in told["fidelity"].values():
+                    fidelity["losses"] = [sum(fidelity["losses"]) / len(fidelity["losses"])] * len(fidelity["losses"])
+            found = {each.metric: each.outcome for each in gate.judge_scheme(run, "int8") if each.question == "against"}
+            assert found == {"slower": Outcome.PASS, "bytes": Outcome.PASS, "loss moved": outcome}

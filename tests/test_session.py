@@ -365,6 +365,21 @@ def test_a_model_that_is_moved_computes_what_it_did_on_the_engine_that_it_was_ma
     assert {name: evaluate(model, SPEED.stream, 7) for name, model in asked.models.items()} == before
 
 
+def test_a_scheme_that_only_the_model_of_the_loss_cannot_bear_ends_all_in_one_line(load, parcels, monkeypatch):
+    made = []
+
+    def quantize_once(model, scheme, engine):
+        if made:
+            raise ValueError("too small")
+        made.append(scheme)
+        return quantize(model, scheme, engine)
+
+    monkeypatch.setattr(worker, "quantize", quantize_once)
+    _, loaded, refused = served(load | {"schemes": ["int8"]}, {"do": "describe", "subject": parcels["loss"]})
+    assert loaded["absent"] == {}
+    assert refused == {"error": "the model of the loss has no int8: too small"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
