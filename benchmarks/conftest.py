@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+from pytest_benchmark.storage.file import FileStorage
 
 from gating import TUTORIALS, Gate, add_options
-from lstmq import Workload, gate, plots, report, runs
+from lstmq import Workload, gate, plots, report, runs, saved
 from lstmq.comparison import clock
 from lstmq.environments import HERE
+from lstmq.errors import in_a_line
 from lstmq.files import whole_file
 from lstmq.intervals import Interval, median_interval
 from lstmq.proposals import replacements
@@ -66,7 +68,7 @@ def timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callab
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
                 run = this.run
         except (ValueError, OSError, RuntimeError) as error:  # of the session, or of handing a model over to it
-            this.broken = request.session.shouldfail = " ".join(str(error).split())  # nothing is begun after this case
+            this.broken = request.session.shouldfail = in_a_line(error)  # nothing is begun after this case
             raise NotPassed(this.broken, pytrace=False) from None
         if model in (absent := run.recording.environments[HERE]["absent"]):
             pytest.skip(f"not measured: {absent[model]}")  # which is the gate's verdict, too, and no pass
@@ -158,7 +160,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         session.config.stash[GATE] = Gate(session.config)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        raise pytest.UsageError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise pytest.UsageError(in_a_line(error)) from None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -199,12 +201,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, object]) -> None:
     """Put the raw times and the verdicts into what pytest-benchmark saves."""
     this = config.stash[GATE]
-    # Its Elasticsearch storage reads only times without a zone, which it writes with one.
-    output_json["datetime"] = str(output_json["datetime"]).removesuffix("+00:00")
+    if not isinstance(config._benchmarksession.storage, FileStorage):
+        # Elasticsearch's reads only times without a zone, and writes them with one.
+        output_json["datetime"] = str(output_json["datetime"]).removesuffix("+00:00")
     if this.measured:
         verdicts = this.verdicts()
         run = replace(this.run, outcome=worst(verdicts).value)
-        output_json[runs.KEY] = runs.as_json(run, [asdict(verdict) for verdict in verdicts])
+        output_json[saved.KEY] = saved.as_json(run, [asdict(verdict) for verdict in verdicts])
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-benchmark's tables

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytest_benchmark.storage.file import FileStorage
 
-from lstmq import SCHEMES, ModelConfig, baselines, gate, runs
+from lstmq import SCHEMES, ModelConfig, baselines, gate, runs, saved
 from lstmq.cli.common import progress
 from lstmq.curves import check_plot
 from lstmq.environments import Environment
@@ -162,11 +162,11 @@ class Gate:
         storage = config._benchmarksession.storage
         if isinstance(storage, FileStorage):
             paths = storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare)
-            found = map(runs.read, reversed(paths))
+            found = map(saved.read, reversed(paths))
         else:  # Elasticsearch's, whose own loading leaves out all that is ours; the newest documents come first
             hits = storage._search(storage._project_name, None if compare is True else compare)["hits"]["hits"]
             documents = {hit["_source"]["benchmark_id"]: hit["_source"] for hit in reversed(hits)}
-            found = (runs.from_json(document, name) for name, document in reversed(documents.items()))
+            found = (saved.from_json(document, name) for name, document in reversed(documents.items()))
         now = runs.conditions(self.facts, self.described, asdict(self.plan))
         return baselines.choose(found, now, self.plan.schemes, named=compare is not True, required=required)
 

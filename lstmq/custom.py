@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lstmq.errors import in_a_line
 from lstmq.streams import Stream
 from lstmq.subjects import Subject, Workload
 
@@ -55,12 +56,6 @@ def foreign(place: str | None) -> Iterator[None]:
         if place is None:
             raise
         raise ValueError(f"{place}: {in_a_line(error)}") from error
-
-
-def in_a_line(error: BaseException) -> str:
-    """Return what an error says, in one line, with its type if that is not ours."""
-    said, kind = " ".join(str(error).split()), type(error).__name__
-    return said if said and isinstance(error, ValueError | OSError) else f"{kind}: {said}" if said else kind
 
 
 def _run(path: Path) -> dict[str, Any]:

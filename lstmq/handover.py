@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lstmq import checkpoint
-from lstmq.custom import in_a_line, load_custom
+from lstmq.custom import load_custom
+from lstmq.errors import in_a_line
 from lstmq.streams import Stream
 from lstmq.subjects import Subject, Workload
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from lstmq import runs
+from lstmq import saved
 from lstmq.environments import HERE
 from lstmq.gate import judge_scheme, judge_session
 from lstmq.intervals import Interval, exactly
 from lstmq.quantization import FLOAT32
-from lstmq.runs import Run, RunError
+from lstmq.runs import Run
+from lstmq.saved import RunError
 from lstmq.verdicts import Outcome, not_measured, worst
 
 NOTHING = exactly(math.nan)
@@ -101,7 +102,7 @@ def read_all(
     for path in paths:
         run = None
         try:
-            run = runs.read(path)
+            run = saved.read(path)
         except RunError:
             if path in named:
                 raise

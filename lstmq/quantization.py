@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from lstmq.errors import in_a_line
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 FLOAT32 = "float32"  # what a model is before any scheme
 
@@ -118,8 +120,7 @@ def _quantize_dynamic(model: ModuleT, weights: Mapping[type[nn.Module], str]) ->
         try:
             quantized: ModuleT = quantize_dynamic(model, {kind: configs[dtype] for kind, dtype in weights.items()})
         except (AssertionError, AttributeError, RuntimeError, TypeError) as error:  # of modules that it does not expect
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise QuantizationError(f"torch cannot quantize this {type(model).__name__}: {reason}") from error
+            raise QuantizationError(f"torch cannot quantize this {type(model).__name__}: {in_a_line(error)}") from error
         return quantized
 
 

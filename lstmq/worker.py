@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from lstmq import __version__
-from lstmq.custom import in_a_line
+from lstmq.errors import in_a_line
 from lstmq.evaluation import evaluate
 from lstmq.fidelity import compare_predictions
 from lstmq.handover import Parcel, take_over

@@ -5,9 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from lstmq import gate, runs
+from lstmq import gate
 from lstmq.cli import main
 from lstmq.quantization import FLOAT32
+from lstmq.saved import KEY, as_json
 from lstmq.worker import COPY
 from strategies import SECONDS, SIZES, a_run
 
@@ -20,7 +21,7 @@ def saved(tmp_path):
 
     def saved(name, **change):
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"benchmarks": [], runs.KEY: runs.as_json(a_run(**change), [])}))
+        path.write_text(json.dumps({"benchmarks": [], KEY: as_json(a_run(**change), [])}))
         return path
 
     return saved

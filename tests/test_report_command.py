@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from click.testing import CliRunner
 
-from lstmq import page, runs
+from lstmq import page
 from lstmq.cli import main
+from lstmq.saved import KEY, as_json
 from strategies import FAR, SECONDS, SIZES, a_run
 
 LOSS, KL, AGREEMENT = FAR["int8"]
@@ -24,7 +25,7 @@ def saved(tmp_path):
     def saved(name, torch="2.13.0", here=None, machine=None, of=(), **told):
         run = a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, **dict(of))
         path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"benchmarks": [], runs.KEY: runs.as_json(run, [])}))
+        path.write_text(json.dumps({"benchmarks": [], KEY: as_json(run, [])}))
         return path
 
     return saved
@@ -176,10 +177,10 @@ def test_what_a_session_failed_by_is_shown_beside_what_the_floors_say(saved):
 def test_what_moved_is_against_the_first_that_was_measured(saved):
     absent = saved("absent", torch="2.2.0", absent={"int8": "no engine"})
     document = json.loads(absent.read_text())
-    here = document[runs.KEY]["recording"]
+    here = document[KEY]["recording"]
     here["environments"]["here"]["models"].remove("int8")
     del here["seconds"]["here"]["int8"]
-    document[runs.KEY]["cases"] = []
+    document[KEY]["cases"] = []
     absent.write_text(json.dumps(document))
     result = report(absent, saved("old"), saved("new", torch="2.14.0", **MOVED))
     assert result.exit_code == 0, result.output

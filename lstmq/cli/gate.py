@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lstmq import baselines, gate, report, runs
+from lstmq import baselines, gate, report, saved
 from lstmq.cli.common import FILE
 from lstmq.curves import check_plot
 from lstmq.files import check_folder, whole_file
@@ -47,12 +47,12 @@ def gate_command(
         check_folder(markdown)
     if gate_baseline == "require" and not baseline:
         raise ValueError("--gate-baseline=require needs a BASELINE")
-    now, then = runs.read(run), None
+    now, then = saved.read(run), None
     if floors:
         now = replace(now, floors=load_floors(floors), exempt=())
     notes = [f"{run}: the run of {now.date}", *report.environments(now.recording)]
     if baseline:
-        found, required = [runs.read(baseline)], gate_baseline == "require"
+        found, required = [saved.read(baseline)], gate_baseline == "require"
         schemes = now.recording.plan["schemes"]
         then, which = baselines.choose(found, now.conditions, schemes, named=True, required=required)
         notes.append(f"{baseline}: {which}")
