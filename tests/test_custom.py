@@ -5,20 +5,24 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
+from rich.console import Console
 from torch import nn
 
 from lstmq import LSTMModel, ModelConfig, Stream, Subject, Workload, evaluate, next_words, quantize
 from lstmq.cli import main
+from lstmq.comparison import compare
 from lstmq.custom import load_custom
 from lstmq.environments import HERE, THERE, Environment
 from lstmq.fidelity import compare_predictions
 from lstmq.handover import hand_over, take_over
+from lstmq.report import table
 from lstmq.runs import describe_workload
 from lstmq.session import Plan, measure
 from lstmq.workload import load_workload
@@ -169,6 +173,15 @@ def test_of_a_loss_of_its_own_there_is_no_divergence():
             assert told[name].loss == pytest.approx(evaluate(model, subject.stream, 12), rel=1e-6)
             assert (told[name].kl is None) is (told[name].agreement is None) is own
         assert own or (told["float32"].kl == 0 and told["int8"].kl > 0)
+
+
+def test_a_perplexity_is_of_a_cross_entropy_alone():
+    for own in (True, False):
+        subject = carried(own=own)
+        rows = compare(Workload(speed=subject, loss=subject), ["int8"], 12)
+        assert all((row.perplexity is None) is own for row in rows)
+        Console(file=(shown := StringIO()), width=100).print(table(rows))
+        assert [len(line.split()) for line in shown.getvalue().splitlines()[1:]] == [8 if own else 9] * 2
 
 
 def test_agreement_is_a_share_of_targets_however_many_a_place_has():

@@ -204,12 +204,14 @@ def test_elasticsearch_keeps_runs_and_gives_them_back(wide, tmp_path):
     common += ["--corpus", sample_folder(), "--checkpoint", wide, "--tokens", 1500, "--workers", 1, "--pairs", 8]
     common += ["--benchmark-storage", "elasticsearch+http://user:secret@nowhere/lstmq/runs"]
     required = ["--benchmark-compare", "--gate-baseline=require"]
-    saved, compared, named, missing = run_pytest(
+    (tmp_path / "strict.toml").write_text("[int8]\nsize_ratio = { at_least = 9 }\n", encoding="utf-8")
+    saved, compared, named, missing, failed = run_pytest(
         tmp_path,
         [*common, "--benchmark-save", "first"],
         [*common, *required],
         [*common, "--benchmark-compare=Linux", "--gate-baseline=require"],
         [*common, "--benchmark-compare=nothing_such", "--gate-baseline=require"],
+        [*common, "--floors", tmp_path / "strict.toml"],
         SABOTAGE=json.dumps({"jitter": 0.01}),
         STORE=str(tmp_path / "store.json"),
         PYTHONPATH=os.pathsep.join(filter(None, [str(SABOTAGE), str(STORE), os.environ.get("PYTHONPATH")])),
@@ -224,7 +226,9 @@ def test_elasticsearch_keeps_runs_and_gives_them_back(wide, tmp_path):
         assert result.code == GREEN, result
         assert result.verdicts["baseline int8 kept speedup"] == "PASS"
     assert_usage_error(missing, "--gate-baseline=require: no saved run was found")
-    assert "secret" not in saved.out + saved.errors
+    assert failed.code == FAILED, failed
+    assert "elasticsearch+http://***@nowhere/lstmq/runs" in failed.out  # in the row that would replace the floor
+    assert "secret" not in saved.out + saved.errors + failed.out + failed.errors
 
 
 def test_every_way_to_quantize_wrongly_fails_and_is_named(suite, tmp_path):
