@@ -219,6 +219,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     notes = [f"speed and size: {this.described['speed']}", f"loss: {this.described['loss']}"]
     notes += report.environments(this.run.recording) if this.measured else []
     notes += [f"baseline: {this.which}"] if this.which else []
+    notes += [f"left out: {scheme}, which needs {need}" for scheme, need in this.left_out.items()]
     conclusion = "cut short: nothing is concluded" if this.code is None else report.conclusion(verdicts)
     if this.code not in (None, worst(verdicts).exit_code):
         conclusion += f"; but a case failed (exit code {this.code})"

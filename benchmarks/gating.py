@@ -12,11 +12,12 @@ from pytest_benchmark.storage.file import FileStorage
 from lstmq import SCHEMES, ModelConfig, baselines, gate, runs, saved
 from lstmq.cli.common import progress
 from lstmq.curves import check_plot
+from lstmq.eager import check_engine
 from lstmq.environments import Environment
 from lstmq.floors import Floors, load_floors
 from lstmq.intervals import ENOUGH
 from lstmq.machine import describe_machine
-from lstmq.quantization import check_engine
+from lstmq.quantization import ALL, choose
 from lstmq.session import MORE, Plan, Recording, measure
 from lstmq.verdicts import Verdict, not_measured, worst
 from lstmq.workload import DEFAULT_TOKENS, load_workload
@@ -43,8 +44,8 @@ def add_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--scheme",
         action="append",
-        choices=[*SCHEMES],
-        help="gate this one; may be repeated (default: all, or those that --floors have rows of)",
+        choices=[ALL, *SCHEMES],
+        help="gate this one; may be repeated (default: those that are quickly made, or that --floors have rows of)",
     )
     group.addoption("--floors", type=Path, help="limits for a shape of your own (default: floors.toml, the tutorial's)")
     group.addoption(
@@ -77,6 +78,7 @@ class Gate:
         facts: what every case notes in its ``extra_info``: the machine, torch, the engine, the threads, the window.
         floors: the limits, and ``limits``, the file that they are from.
         described: the workload, in words.
+        left_out: schemes that are gated where what they need is there, with what that is.
         which: in words, which saved run is compared with or why none is; empty if none was asked for.
         cases: schemes whose case ran to its end.
         others: figures of the cases that are no scheme's.
@@ -112,7 +114,8 @@ class Gate:
                 raise ValueError(f"a workload of your own needs limits of its own: --floors FILE, or {own}")
         self.limits = own or TUTORIALS
         self.floors: Floors = load_floors(self.limits)
-        schemes = option("--scheme") or [scheme for scheme in SCHEMES if own is None or scheme in self.floors]
+        asked = option("--scheme") or ([] if own is None else [scheme for scheme in SCHEMES if scheme in self.floors])
+        schemes, self.left_out = choose(asked, self.workload.speed.model, self.floors.keys())
         if not schemes:
             raise ValueError(f"{own}: expected rows of a scheme, {', '.join(SCHEMES)}, found none")
         self._environments = [Environment.here()]
@@ -121,7 +124,7 @@ class Gate:
                 raise ValueError(f"--gate-against: expected an interpreter, found nothing to run at {against}")
             self._environments.append(Environment.there(against))
         self.plan = Plan(
-            schemes=tuple(dict.fromkeys(schemes)),
+            schemes=schemes,
             workers=option("--workers"),
             pairs=option("--pairs"),
             more=MORE * option("--pairs") if against else 0,

@@ -2,10 +2,11 @@
 
 from lstmq.batching import batchify, get_batch
 from lstmq.corpus import Corpus, Dictionary
+from lstmq.errors import QuantizationError
 from lstmq.evaluation import evaluate, perplexity
 from lstmq.generation import generate
-from lstmq.model import Hidden, LSTMModel, ModelConfig, repackage_hidden
-from lstmq.quantization import SCHEMES, QuantizationError, Scheme, quantize
+from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig, repackage_hidden
+from lstmq.quantization import SCHEMES, Scheme, quantize
 from lstmq.size import ModelSize, model_size
 from lstmq.streams import Stream, next_words
 from lstmq.subjects import Subject, Workload
@@ -18,6 +19,7 @@ __all__ = [
     "Dictionary",
     "Hidden",
     "LSTMModel",
+    "LanguageModel",
     "ModelConfig",
     "ModelSize",
     "QuantizationError",

@@ -45,6 +45,7 @@ class Row:
         speedup: float32's seconds over this one's, window by window.
         size_ratio: float32's bytes over this one's.
         loss_difference: this one's loss less float32's.
+        ready: seconds of wall time until it had been made and had read once, before it was timed.
         in_nats: whether the loss is a cross-entropy, of which there is a perplexity.
     """
 
@@ -56,6 +57,7 @@ class Row:
     speedup: Ratio
     size_ratio: float
     loss_difference: float
+    ready: float
     in_nats: bool = True
 
     @property
@@ -84,7 +86,7 @@ def compare(
     engine: str | None = None,
     on_window: Callable[[int], object] | None = None,
 ) -> list[Row]:
-    """Measure float32 and every scheme.
+    """Measure float32 and every scheme; return float32's row and then the others', the slowest first.
 
     Args:
         workload: what to measure on.
@@ -96,8 +98,12 @@ def compare(
     Raises:
         ValueError: as :func:`lstmq.quantize` and :func:`lstmq.evaluate` do.
     """
-    models = {FLOAT32: workload.speed.model}
-    models |= {scheme: quantize(workload.speed.model, scheme, engine) for scheme in schemes}
+    models, ready = {}, {}
+    for name in (FLOAT32, *schemes):
+        start = time.perf_counter()
+        models[name] = workload.speed.model if name == FLOAT32 else quantize(workload.speed.model, name, engine)
+        _read_once(models[name], workload.speed.stream, bptt)
+        ready[name] = time.perf_counter() - start
     sizes = {name: model_size(model) for name, model in models.items()}
     seconds, losses = _interleave(models, workload.speed.stream, bptt, on_window)
     if workload.loss is workload.speed:
@@ -106,7 +112,7 @@ def compare(
         model, stream = workload.loss.model, workload.loss.stream
         means = {FLOAT32: evaluate(model, stream, bptt)}
         means |= {scheme: evaluate(quantize(model, scheme, engine), stream, bptt) for scheme in schemes}
-    return [
+    rows = [
         Row(
             name=name,
             size=sizes[name],
@@ -116,10 +122,18 @@ def compare(
             speedup=Ratio.of_pairs(seconds[FLOAT32], seconds[name]),
             size_ratio=sizes[FLOAT32].total / sizes[name].total,
             loss_difference=means[name] - means[FLOAT32],
+            ready=ready[name],
             in_nats=workload.loss.stream.loss is None,
         )
         for name in models
     ]
+    return rows[:1] + sorted(rows[1:], key=lambda row: row.speedup.median)
+
+
+def _read_once(model: nn.Module, stream: Stream, bptt: int) -> None:
+    """Let a model read a window of every length that there is, for which an engine may have to make itself ready."""
+    for length in {min(bptt, len(stream)), len(stream) % bptt} - {0}:
+        evaluate(model, stream.part(0, length), length)
 
 
 def _interleave(

@@ -1,4 +1,8 @@
-"""What an error says, in a line: :func:`in_a_line`."""
+"""What an error says, in a line: :func:`in_a_line`; and the error that more than one module raises."""
+
+
+class QuantizationError(ValueError):
+    """A model that cannot be quantized as asked, or an environment that cannot do it."""
 
 
 def in_a_line(error: BaseException) -> str:

@@ -4,12 +4,12 @@ import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from lstmq.model import LSTMModel
+from lstmq.model import LanguageModel
 from lstmq.streams import Stream, next_words
 
 HIDDEN = ("hidden", "hx", "state")  # what a forward may call its state
@@ -30,6 +30,8 @@ class Reader:
     The state begins as ``model.init_hidden(bsz)`` gives it, or as ``None``, which is zero to torch's own modules. For a
     model in bfloat16, inputs that are no ids, and the state, are cast to it.
 
+    A model with a ``window_loss``, as :class:`~lstmq.LanguageModel` describes it, is asked for the cross-entropy.
+
     Args:
         model: as above.
         bsz: columns that it reads.
@@ -40,6 +42,7 @@ class Reader:
         self._remembers = _remembers(model)
         weights = {weight.dtype for weight in model.parameters()}
         self._half = weights == {torch.bfloat16}
+        self._window_loss: Any = getattr(model, "window_loss", None)
         begin: Any = getattr(model, "init_hidden", lambda _: None)
         self._hidden = self._cast(begin(bsz))
 
@@ -56,6 +59,27 @@ class Reader:
             expected = "(output, hidden)" if self._remembers else "a tensor"
             raise ValueError(f"expected {expected} of {type(self.model).__name__}, found {type(output).__name__}")
         return output
+
+    def total_loss(self, window: Stream) -> Tensor:
+        """Read a window and return its loss, summed over the targets: a scalar, float32."""
+        if window.loss is not None or self._window_loss is None:
+            return window.total_loss(self.read(window.inputs))
+        total, self._hidden = self._window_loss(window.inputs, window.targets, self._hidden)
+        return cast(Tensor, total)
+
+    def told(self, window: Stream) -> tuple[Tensor, Tensor]:
+        """Read a window and return its loss, as :meth:`total_loss` does, and what the model makes of it.
+
+        A model with a ``window_loss`` reads twice, for its logits may come another way.
+        """
+        before = self._hidden
+        output = self.read(window.inputs)
+        if window.loss is not None or self._window_loss is None:
+            return window.total_loss(output), output
+        after, self._hidden = self._hidden, before
+        total = self.total_loss(window)
+        self._hidden = after
+        return total, output
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -100,7 +124,7 @@ def window_losses(model: nn.Module, source: Tensor | Stream, bptt: int) -> Itera
     """Yield the loss of each window; the arguments and errors are :func:`evaluate`'s."""
     stream = source if isinstance(source, Stream) else next_words(source)
     windows = stream.windows(bptt)
-    if isinstance(model, LSTMModel):
+    if isinstance(model, LanguageModel):
         for ids in (stream.inputs, stream.targets):
             _check_ids(ids, model.config.ntoken)
     return _window_losses(model, stream.inputs.shape[1], windows)
@@ -118,7 +142,7 @@ def _window_losses(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Ite
     reader = Reader(model, bsz)
     with evaluation_mode(model):
         for window in windows:
-            yield WindowLoss(window.total_loss(reader.read(window.inputs)).item(), window.places)
+            yield WindowLoss(reader.total_loss(window).item(), window.places)
 
 
 @contextmanager

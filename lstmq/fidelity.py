@@ -53,20 +53,20 @@ def compare_predictions(
     readers = [Reader(model, stream.inputs.shape[1]) for model in (reference, *models.values())]
     divergence, same, rows = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0), 0
     for window in stream.windows(bptt):
-        outputs = []
+        told = []
         for reader in readers:
             with evaluation_mode(reader.model):
-                outputs.append(reader.read(window.inputs))
-        for fidelity, output in zip(result.values(), outputs[1:], strict=True):
-            fidelity.losses.append(window.total_loss(output).item() / window.places)
+                told.append(reader.told(window))
+        for fidelity, (total, _) in zip(result.values(), told[1:], strict=True):
+            fidelity.losses.append(total.item() / window.places)
             fidelity.tokens.append(window.places)
         if stream.loss is None:
             # Log-probabilities in float32, a row for every target, whatever the model computes in.
-            told = [F.log_softmax(output.flatten(0, -2).float(), dim=1) for output in outputs]
-            rows += len(told[0])
-            for name, log_q in zip(models, told[1:], strict=True):
-                divergence[name] += F.kl_div(log_q, told[0], reduction="sum", log_target=True).item()
-                same[name] += int((log_q.argmax(1) == told[0].argmax(1)).sum())
+            log_p, *others = [F.log_softmax(output.flatten(0, -2).float(), dim=1) for _, output in told]
+            rows += len(log_p)
+            for name, log_q in zip(models, others, strict=True):
+                divergence[name] += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
+                same[name] += int((log_q.argmax(1) == log_p.argmax(1)).sum())
     if stream.loss is None:
         for name, fidelity in result.items():
             fidelity.kl = divergence[name] / rows

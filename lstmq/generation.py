@@ -8,11 +8,15 @@ from torch import Generator, Tensor
 
 from lstmq.corpus import Dictionary
 from lstmq.evaluation import evaluation_mode
-from lstmq.model import LSTMModel
+from lstmq.model import LanguageModel
 
 
 def generate(
-    model: LSTMModel, dictionary: Dictionary, words: int, temperature: float = 1.0, generator: Generator | None = None
+    model: LanguageModel,
+    dictionary: Dictionary,
+    words: int,
+    temperature: float = 1.0,
+    generator: Generator | None = None,
 ) -> Iterator[str]:
     """Yield words that the model finds likely one after another, from a first word drawn evenly (and not yielded).
 
@@ -37,7 +41,7 @@ def generate(
 
 @torch.inference_mode()
 def _generate(
-    model: LSTMModel, dictionary: Dictionary, words: int, temperature: float, generator: Generator | None
+    model: LanguageModel, dictionary: Dictionary, words: int, temperature: float, generator: Generator | None
 ) -> Iterator[str]:
     word = torch.randint(len(dictionary), (1, 1), generator=generator)
     hidden = model.init_hidden(1)

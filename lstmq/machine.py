@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lstmq.quantization import default_engine
+from lstmq.eager import default_engine
 
 ISAS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp")  # Linux's names, by processor the best first
 

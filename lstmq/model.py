@@ -35,7 +35,26 @@ class ModelConfig:
             raise ValueError(f"dropout must be a probability below 1, found {self.dropout}")
 
 
-class LSTMModel(nn.Module):
+class LanguageModel(nn.Module):
+    """What reads word ids, gives the next word's logits, and remembers: in torch, or in another engine.
+
+    An engine that is faster if it keeps the logits to itself has a ``window_loss``, too: given int64 ``input`` and
+    ``targets``, each of shape ``(n, bsz)``, and the state before, it returns the cross-entropy summed over the targets,
+    in nats, a float32 scalar, and the state after.
+
+    Attributes:
+        config: the shape.
+    """
+
+    config: ModelConfig
+
+    def init_hidden(self, bsz: int) -> Hidden:
+        """Return the zero state for ``bsz`` columns."""
+        shape = (self.config.nlayers, bsz, self.config.nhid)
+        return torch.zeros(shape), torch.zeros(shape)
+
+
+class LSTMModel(LanguageModel):
     """Next-word logits from word ids.
 
     Modules and state-dict keys are those of the tutorial, so that its published checkpoint loads.

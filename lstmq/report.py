@@ -12,7 +12,7 @@ from lstmq.comparison import Row
 from lstmq.session import Recording
 from lstmq.verdicts import Outcome, Verdict, worst
 
-HEADERS = ("size MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
+HEADERS = ("MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -42,6 +42,12 @@ def spread(rows: Sequence[Row]) -> str:
     return (
         f"faster: the median of float32's seconds over this one's, window by window; half lie in {', '.join(quartiles)}"
     )
+
+
+def readiness(rows: Sequence[Row]) -> str:
+    """Return how long each model took before it could be timed, in words."""
+    seconds = ", ".join(f"{row.name} {row.ready:.1f} s" for row in rows[1:])
+    return f"ready (made, compiled if it is, and one window read) after: {seconds}"
 
 
 def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:

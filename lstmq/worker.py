@@ -22,12 +22,13 @@ import torch
 from torch import nn
 
 from lstmq import __version__
+from lstmq.eager import check_engine, using_engine
 from lstmq.errors import in_a_line
 from lstmq.evaluation import evaluate
 from lstmq.fidelity import compare_predictions
 from lstmq.handover import Parcel, take_over
 from lstmq.machine import describe_machine
-from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
+from lstmq.quantization import FLOAT32, SCHEMES, quantize
 from lstmq.size import model_size
 from lstmq.subjects import Subject
 
@@ -78,6 +79,8 @@ class Worker:
         """Copy a model to another place in memory."""
         with using_engine(self.engine):  # torch packs the copy's weights anew
             self.models[model] = copy.deepcopy(self.models[model])
+        if hasattr(self.models[model], "window_loss"):  # an engine makes itself ready when it first reads
+            evaluate(self.models[model], self.stream.part(0, self.bptt), self.bptt)
         return {}
 
     def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from lstmq import assets
+from lstmq import assets, exports
 from lstmq import checkpoint as checkpoints
 from lstmq.batching import batchify
 from lstmq.corpus import Corpus
 from lstmq.custom import load_custom
-from lstmq.model import LSTMModel, ModelConfig
+from lstmq.model import LanguageModel, LSTMModel, ModelConfig
 from lstmq.streams import Stream, next_words
 from lstmq.subjects import Subject, Workload
 
@@ -79,6 +79,8 @@ def load_workload(
         return load_custom(place, tokens, at_most)
     if corpus or checkpoint:
         subject = load_subject(corpus, checkpoint, vocabulary, tokens, at_most)
+        if not isinstance(subject.model, LSTMModel):
+            raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, an exported model")
         return Workload(speed=subject, loss=subject)
     loss = load_subject(vocabulary=vocabulary)
     config = ModelConfig()
@@ -98,15 +100,16 @@ def load_subject(
     vocabulary: Path | None = None,
     tokens: int | None = None,
     at_most: int | None = None,
-) -> Subject[LSTMModel]:
+) -> Subject[LanguageModel]:
     """Load a checkpoint and the test split of a corpus; without either, those of the embedded sample.
 
     Args:
         corpus: a folder that :class:`~lstmq.Corpus` reads, or the name ``wikitext-2``: a folder of that name in the
             current one, else what ``lstmq fetch`` put there, with the fetched checkpoint if none is given.
-        checkpoint: a file that :func:`lstmq.checkpoint.load` reads.
-        vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus``: words that it
-            does not know become ``<unk>``.
+        checkpoint: a file that :func:`lstmq.checkpoint.load` reads; or, by its suffix ``.onnx``, one that
+            :func:`lstmq.exports.read` reads, which brings its words.
+        vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus`` and the file does not
+            bring them: words that it does not know become ``<unk>``.
         tokens: only the first so many of the test split, at least 2; all of them if not given.
         at_most: the most that are taken if ``tokens`` is not given.
 
@@ -116,8 +119,10 @@ def load_subject(
     """
     folder = find_corpus(corpus)
     checkpoint = checkpoint or _checkpoint_of(folder)
-    text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else None)
-    model = checkpoints.load(checkpoint).eval()
+    exported = exports.read(checkpoint) if checkpoint.suffix == ".onnx" else None
+    words = Corpus(find_corpus(vocabulary)).dictionary if vocabulary else exported and exported.dictionary
+    text = Corpus(folder, words)
+    model = exported.model if exported else checkpoints.load(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
         raise ValueError(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "

@@ -29,31 +29,37 @@ def real(corpus_folder, tmp_path, model):
     return ["--corpus", corpus_folder, "--checkpoint", tmp_path / "model.safetensors"]
 
 
+TABLE = re.compile(r" +MB |(float32|int8|bf16|ort)[-\w]* ")  # its lines
+
+
 def test_compare_runs_on_the_embedded_default(tmp_path):
     result = run("compare", "--tokens", 200, "--json", tmp_path / "run.json")
     assert result.exit_code == 0, result.output
     assert "Embedding(33278, 512)" in result.output
-    rows = {
-        line.split()[0]: line.split() for line in result.output.splitlines() if line[:4] in ("floa", "int8", "bf16")
+    rows = {line.split()[0]: line.split()[1] for line in result.output.splitlines() if TABLE.match(line)}
+    rows.pop("MB")
+    assert rows == {
+        "float32": "113.95",
+        "int8": "79.74",
+        "int8-embedding": "28.89",
+        "int8-embedding4": "20.37",
+        "bf16": "56.98",
+        "ort-int8": "28.62",
     }
-    assert [rows[name][1] for name in ("float32", "int8", "int8-embedding", "bf16")] == [
-        "113.95",
-        "79.74",
-        "28.89",
-        "56.98",
-    ]
     assert "seeded weights, on 200 tokens of the sample" in result.output
     assert re.search(r"loss: lstm.safetensors, [\d/]+, on [\d,]+ tokens of sample's test split", result.output)
     written = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in written["rows"]] == list(rows)
+    speedups = [row["speedup"]["median"] for row in written["rows"][1:]]
+    assert speedups == sorted(speedups)
     assert written["machine"].keys() == {"cpu", "isa", "torch", "engine", "threads", "python", "system"}
     assert all(abs(row["loss_difference"]) < 0.01 for row in written["rows"])
 
 
 def test_the_table_fits_80_columns(real):
     result = run("compare", *real)
-    table = [line for line in result.output.splitlines() if re.match(r" +size MB|float32|int8|bf16", line)]
-    assert len(table) == 5
+    table = [line for line in result.output.splitlines() if TABLE.match(line)]
+    assert len(table) == 7
     assert all(len(line) <= 80 for line in table)
     assert "…" not in result.output
 

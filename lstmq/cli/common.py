@@ -17,8 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lstmq.model import LSTMModel
-from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize
+from lstmq.eager import check_engine
+from lstmq.model import LanguageModel
+from lstmq.quantization import FLOAT32, SCHEMES, quantize
 
 Command = TypeVar("Command", bound=Callable[..., None])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -46,7 +47,9 @@ def model_options(command: Command) -> Command:
         ),
         click.option("--threads", type=THREADS, default=1, help="Threads that torch computes on."),
         click.option("--vocabulary", type=FOLDER, help="Corpus folder of the checkpoint's words, if not --corpus."),
-        click.option("--checkpoint", type=FILE, help="Trained model: .pth or .safetensors. [the embedded sample's]"),
+        click.option(
+            "--checkpoint", type=FILE, help="Trained model: .pth, .safetensors, .onnx. [the embedded sample's]"
+        ),
         click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]"),
     ):
         command = option(command)
@@ -74,7 +77,7 @@ def scheme_option(command: Command) -> Command:
     return option(command)
 
 
-def in_scheme(model: LSTMModel, scheme: str, engine: str | None) -> LSTMModel:
+def in_scheme(model: LanguageModel, scheme: str, engine: str | None) -> LanguageModel:
     """Return the model itself for float32, else quantized."""
     return model if scheme == FLOAT32 else quantize(model, scheme, engine)
 

@@ -16,7 +16,7 @@ from lstmq.comparison import compare
 from lstmq.custom import foreign
 from lstmq.files import whole_file
 from lstmq.machine import describe_machine
-from lstmq.quantization import SCHEMES
+from lstmq.quantization import ALL, SCHEMES, choose
 from lstmq.subjects import Workload
 from lstmq.workload import load_workload
 
@@ -25,7 +25,13 @@ from lstmq.workload import load_workload
 @model_options
 @stream_options
 @click.option("--workload", "place", metavar="FILE.py:FUNCTION", help="A model of your own: what the function returns.")
-@click.option("--scheme", "schemes", type=click.Choice([*SCHEMES]), multiple=True, help="May be repeated. [all]")
+@click.option(
+    "--scheme",
+    "schemes",
+    type=click.Choice([ALL, *SCHEMES]),
+    multiple=True,
+    help="May be repeated; all: of every engine. [the quickly made]",
+)
 @click.option("--json", "json_file", type=FILE, help="Write the figures to this file, too.")
 def compare_command(
     *,
@@ -45,17 +51,21 @@ def compare_command(
     on the sample.
     """
     torch.set_num_threads(threads)
-    console = Console(width=max(Console().width, 80))  # a narrower terminal wraps; no figure is ever cut
+    console = Console()
     workload = load_workload(**files, tokens=tokens, place=place)
     console.print(workload.speed.model, highlight=False, markup=False)
     with whole_file(json_file) if json_file else nullcontext() as json_path:  # an unwritable place is found out now
+        chosen, left_out = choose(schemes, workload.speed.model)
         with progress("comparing", workload.speed.stream.places) as advance, foreign(place):
-            rows = compare(workload, tuple(dict.fromkeys(schemes)) or tuple(SCHEMES), bptt, engine, advance)
+            rows = compare(workload, chosen, bptt, engine, advance)
         machine = describe_machine(engine)
+        table = report.table(rows)
+        console.width = max(console.width, Console(width=1000).measure(table).maximum)  # a narrower terminal wraps
         console.print()
-        console.print(report.table(rows))
+        console.print(table)
         console.print()
-        for line in (*provenance(workload, machine), report.spread(rows)):
+        without = [f"not measured: {name}, which needs {need}" for name, need in left_out.items()]
+        for line in (*provenance(workload, machine), report.spread(rows), report.readiness(rows), *without):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         if json_path:
             origins = {"speed_and_size": workload.speed.origin, "loss": workload.loss.origin}

@@ -7,6 +7,8 @@ import torch
 
 from lstmq.cli.common import Files, in_scheme, model_options, progress, scheme_option, stream_options
 from lstmq.evaluation import mean_loss, perplexity, window_losses
+from lstmq.model import LSTMModel
+from lstmq.quantization import FLOAT32
 from lstmq.workload import load_subject
 
 
@@ -33,5 +35,6 @@ def evaluate_command(
             windows.append(window)
             advance(window.tokens)
     loss = mean_loss(windows)
-    click.echo(f"{scheme}: {subject.origin}")
+    stored = "as exported" if scheme == FLOAT32 and not isinstance(model, LSTMModel) else scheme
+    click.echo(f"{stored}: {subject.origin}")
     click.echo(f"loss {loss:.6f} nats per token, perplexity {perplexity(loss):,.2f}")

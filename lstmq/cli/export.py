@@ -1,0 +1,74 @@
+"""``lstmq export``: the ONNX file that one deploys."""
+
+from pathlib import Path
+from typing import Unpack, cast
+
+import click
+import torch
+
+from lstmq import __version__, exports
+from lstmq.cli.common import FILE, Files, model_options, stream_options
+from lstmq.evaluation import evaluate
+from lstmq.exports import Deployed
+from lstmq.fidelity import compare_predictions
+from lstmq.files import whole_file
+from lstmq.ort import OnnxModel
+from lstmq.quantization import FLOAT32, SCHEMES, quantize
+from lstmq.workload import DEFAULT_TOKENS, load_subject
+
+FP32, INT8 = "ort-fp32", "ort-int8"
+TOLERANCE = 1e-4  # nats per token from torch's float32
+TOLERANCE_INT8 = 0.02  # a share of the loss: a graph that is wrong is off by more
+
+
+@click.command("export")
+@model_options
+@stream_options
+@click.option("--scheme", type=click.Choice([name for name in SCHEMES if name.startswith("ort-")]), help="[ort-fp32]")
+@click.option("--int8", is_flag=True, help="The same as --scheme ort-int8.")
+@click.option("--out", type=FILE, required=True, help="The file to write, .onnx.")
+def export_command(
+    *,
+    threads: int,
+    engine: str | None,
+    tokens: int | None,
+    bptt: int,
+    scheme: str | None,
+    int8: bool,
+    out: Path,
+    **files: Unpack[Files],
+) -> None:
+    """Write the model as an ONNX file, with its words and what was measured of it inside.
+
+    Before it says so, the file is read back and held against torch's float32, on the first 5,000 tokens of the test
+    split (--tokens).
+    """
+    if int8 and scheme not in (None, INT8):
+        raise click.UsageError(f"--int8 means --scheme {INT8}, found --scheme {scheme}")
+    scheme = scheme or (INT8 if int8 else FP32)
+    torch.set_num_threads(threads)
+    subject = load_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
+    model = cast(OnnxModel, quantize(subject.model, scheme, engine))
+    told = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, subject.stream, bptt)
+    measured = {"loss": told[scheme].loss, "float32": told[FLOAT32].loss, "kl": told[scheme].kl}
+    deployed = Deployed(
+        model=model,
+        dictionary=subject.dictionary,
+        scheme=scheme,
+        measured=measured | {"tokens": sum(told[scheme].tokens), "of": subject.origin},
+        lstmq=__version__,
+        torch=torch.__version__,
+    )
+    with whole_file(out) as path:
+        exports.write(path, deployed)
+        again = exports.read(path)
+        loss, float32 = evaluate(again.model, subject.stream, bptt), told[FLOAT32].loss
+        tolerance = TOLERANCE if scheme == FP32 else TOLERANCE_INT8 * float32
+        if again.dictionary.idx2word != subject.dictionary.idx2word or not abs(loss - float32) <= tolerance:
+            raise ValueError(
+                f"not written: expected a loss within {tolerance:.2g} of torch's {float32:.6f}, found {loss:.6f}"
+            )
+        size = path.stat().st_size
+    click.echo(f"{out}: {scheme}, {size / 1e6:.2f} MB; read back, and run on this:")
+    click.echo(subject.origin)
+    click.echo(f"loss {loss:.6f} nats per token, {loss - float32:+.6f} from torch's float32")

@@ -1,0 +1,92 @@
+"""ONNX Runtime as an engine: :class:`OnnxModel`, and what makes one, :func:`engine`."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lstmq import graph as graphs
+from lstmq.errors import QuantizationError
+from lstmq.graph import LOGITS, LOSS, STATE
+from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
+
+LARGEST = 2**31 - 1  # bytes of a graph: protobuf's limit
+
+
+def missing() -> str:
+    """Return what is not installed, and how it is; empty if all is here."""
+    here = all(map(find_spec, ("onnx", "onnxruntime")))
+    return "" if here else "ONNX Runtime: pip install 'lstmq[onnxruntime]'"
+
+
+def engine(kinds: tuple[str, ...]) -> Callable[[LSTMModel], "OnnxModel"]:
+    """Return what makes ONNX Runtime's model of torch's, with these operators, of :data:`lstmq.graph.INT8`, in int8."""
+
+    def make(model: LSTMModel) -> OnnxModel:
+        """Raise :class:`QuantizationError` if the model is not float32, too large, or an operator would stay float."""
+        for part, kind in ((model.encoder, nn.Embedding), (model.rnn, nn.LSTM), (model.decoder, nn.Linear)):
+            if type(part) is not kind:
+                raise QuantizationError(f"nothing to quantize: expected {kind.__name__}, found {type(part).__name__}")
+            if other := {weight.dtype for weight in part.parameters()} - {torch.float32}:
+                raise QuantizationError(f"{kind.__name__} is {other.pop()}: expected float32")
+        if (size := sum(weight.nbytes for weight in model.parameters())) > LARGEST:
+            raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
+        graph = graphs.build(model)
+        return OnnxModel((graphs.in_int8(graph, kinds) if kinds else graph).SerializeToString(), model.config)
+
+    return make
+
+
+class OnnxModel(LanguageModel):
+    """A graph with the inputs and outputs of :func:`lstmq.graph.build`, on as many threads as torch has.
+
+    The graph's bytes are its only state: so it is weighed, copied and handed over as any other module is.
+    """
+
+    graph: Tensor
+
+    def __init__(self, graph: bytes, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("graph", torch.frombuffer(bytearray(graph), dtype=torch.uint8))
+        self._sessions: dict[str, Any] = {}
+        self.eval()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "OnnxModel":
+        """Return a copy with weights of its own, in sessions of its own."""
+        return OnnxModel(self.graph.numpy().tobytes(), self.config)
+
+    def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
+        return self._run(LOGITS, input, input, hidden)
+
+    def window_loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        """Return the summed cross-entropy of a window, in nats, and the state after it; no logits leave the graph."""
+        return self._run(LOSS, input, targets, hidden)
+
+    def _run(self, wanted: str, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        if wanted not in self._sessions:
+            self._sessions[wanted] = _session(self.graph.numpy().tobytes(), wanted)
+        feeds = zip(graphs.INPUTS, (input, targets, *hidden), strict=True)
+        out = self._sessions[wanted].run([wanted, *STATE], {name: tensor.numpy() for name, tensor in feeds})
+        told, h, c = (torch.as_tensor(each) for each in out)
+        return told, (h, c)
+
+
+def _session(graph: bytes, wanted: str) -> Any:
+    """Return a session that gives the loss or the logits, and the state.
+
+    Logits among the outputs, even if not asked for, would cost the session of the loss 8 % of its time.
+    """
+    import onnx
+    from onnxruntime import InferenceSession, SessionOptions
+
+    model = onnx.load_from_string(graph)
+    for output in [each for each in model.graph.output if each.name not in (wanted, *STATE)]:
+        model.graph.output.remove(output)
+    options = SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    return InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
