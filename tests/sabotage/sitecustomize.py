@@ -2,7 +2,7 @@
 
 So it reaches the process of pytest and those of its workers. SABOTAGE says, in JSON, what is to be spoiled:
 
-    spoiled: true                 further schemes, each of them int8 gone wrong in its own way
+    spoiled: true                 further schemes, each of them int8 gone wrong in its own way, torch's or ONNX Runtime's
     slower:  a share              int8 takes longer by it, and the other schemes do not
     jitter:  a share              slices are not read; the clock tells what they would cost, within this share
     removed: true                 torch has no dynamic quantization any more
@@ -78,7 +78,27 @@ def grown(model, quantize):
     return quantized
 
 
-SPOILED = {each.__name__: each for each in (as_float, linear_only, lstm_only, scales_off, layer_zeroed, grown)}
+def ort_as_float(model, quantize):
+    return quantize(model, "ort-fp32")
+
+
+def ort_scales_off(model, quantize):
+    return quantize(_times(1.05, model, "rnn.weight", "decoder.weight"), "ort-int8")
+
+
+def ort_gates_in_torchs_order(model, quantize):
+    from lstmq import graph
+
+    in_order, graph.in_order = graph.in_order, lambda gates: gates[None]
+    try:
+        return quantize(model, "ort-int8")
+    finally:
+        graph.in_order = in_order
+
+
+EAGER = (as_float, linear_only, lstm_only, scales_off, layer_zeroed, grown)
+ORT = (ort_as_float, ort_scales_off, ort_gates_in_torchs_order)
+SPOILED = {each.__name__: each for each in (*EAGER, *ORT)}
 
 
 def _times(factor, model, *names):
@@ -92,7 +112,8 @@ def _times(factor, model, *names):
 def spoil_quantization(module):
     quantize = module.quantize
     if SABOTAGE.get("spoiled"):
-        module.SCHEMES.update(dict.fromkeys(SPOILED, module.SCHEMES["int8"]))
+        module.SCHEMES.update({each.__name__: module.SCHEMES["int8"] for each in EAGER})
+        module.SCHEMES.update({each.__name__: module.SCHEMES["ort-int8"] for each in ORT})
 
     def sabotaged(model, scheme="int8", engine=None):
         spoil = SPOILED.get(scheme) if SABOTAGE.get("spoiled") else None

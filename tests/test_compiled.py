@@ -1,0 +1,26 @@
+"""Laws of torch.compile as an engine: one compilation, for it takes its time."""
+
+import pytest
+import torch
+
+from lstmq import QuantizationError, batchify, compiled, evaluate, quantize
+from strategies import stream
+
+
+@pytest.mark.skipif(bool(compiled.missing()), reason="needs a C++ compiler")
+def test_it_says_what_bfloat16_says_and_is_compiled(model):
+    source = batchify(stream(30, 41, 0), 1)
+    quantized = quantize(model, "bf16-compile")
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    loss = evaluate(quantized, source, 20)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert loss == pytest.approx(evaluate(quantize(model, "bf16"), source, 20), abs=0.01)
+    logits, _ = quantized(source, quantized.init_hidden(1))
+    assert logits.dtype == torch.bfloat16
+
+
+def test_without_a_compiler_it_says_so(model, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(QuantizationError, match=r"bf16-compile needs a C\+\+ compiler, such as g\+\+, on the path"):
+        quantize(model, "bf16-compile")
