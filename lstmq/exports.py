@@ -80,6 +80,8 @@ def read(path: Path) -> Deployed:
     try:
         facts = {key: json.loads(found[key]) for key in KEYS}
         config, words = ModelConfig(**facts["config"]), Dictionary(facts["vocabulary"])
+        if not all(isinstance(word, str) for word in words.idx2word):
+            raise ValueError("expected words, found something else among them")
         if len(words) != config.ntoken:
             raise ValueError(f"expected {config.ntoken:,} different words, found {len(words):,}")
         _check(graph, config)

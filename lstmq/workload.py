@@ -120,8 +120,8 @@ def load_subject(
     folder = find_corpus(corpus)
     checkpoint = checkpoint or _checkpoint_of(folder)
     exported = exports.read(checkpoint) if checkpoint.suffix == ".onnx" else None
-    words = Corpus(find_corpus(vocabulary)).dictionary if vocabulary else exported and exported.dictionary
-    text = Corpus(folder, words)
+    words = exported.dictionary if exported else None
+    text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else words)
     model = exported.model if exported else checkpoints.load(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
         raise ValueError(

@@ -122,7 +122,7 @@ def test_the_table_and_the_json_hold_the_rows(workload):
     rows = compare(workload, ["int8"], bptt=7)
     columns = {column.header: list(column.cells) for column in table(rows).columns}
     assert columns[""] == ["float32", "int8"]
-    assert columns["size MB"] == [f"{row.size.total / 1e6:.2f}" for row in rows]
+    assert columns["MB"] == [f"{row.size.total / 1e6:.2f}" for row in rows]
     assert columns["faster"] == ["1.00x", f"{rows[1].speedup.median:.2f}x"]
     assert f"int8 {rows[1].speedup.lower:.2f}-{rows[1].speedup.upper:.2f}" in spread(rows)
     written = json.loads(json.dumps(as_json(rows, {"bptt": 7})))

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
+
+from lstmq.cli import main
 
 CHECKOUT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -53,6 +56,17 @@ def test_the_readmes_python_runs():
     assert all(re.fullmatch(r"\d\.\d\d MB, loss \d\.\d{4}, perplexity [\d.]+", line) for line in models)
     assert len(models) == 2
     assert len(words.split()) == 20
+
+
+def test_an_exported_model_runs_without_torch(tmp_path):
+    pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")
+    exported = CliRunner().invoke(main, ["export", "--int8", "--tokens", "500", "--out", str(tmp_path / "model.onnx")])
+    assert exported.exit_code == 0, exported.output
+    ((_, code),) = blocks("docs/engines.md", "python")
+    text, torch_came_along = printed_by(f"{code}\nimport sys\nprint('torch' in sys.modules)", tmp_path).splitlines()
+    assert text.startswith("the seal is a ")
+    assert len(text.split()) == 5
+    assert torch_came_along == "False"
 
 
 def test_links_between_documents_lead_somewhere():

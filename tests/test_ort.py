@@ -111,7 +111,7 @@ def test_a_quantized_model_is_not_quantized_again(scheme, model):
 
 def test_a_model_that_no_graph_can_hold_is_refused(model, monkeypatch):
     monkeypatch.setattr(ort, "LARGEST", 1_000)
-    with pytest.raises(QuantizationError, match="a graph holds 2 GB at most, and the model has [0-9,]+ bytes"):
+    with pytest.raises(QuantizationError, match=r"a graph holds 2 GB at most, and the model has [0-9,]+ bytes"):
         quantize(model, "ort-fp32")
 
 

@@ -2,7 +2,7 @@
 
 So it reaches the process of pytest and those of its workers. SABOTAGE says, in JSON, what is to be spoiled:
 
-    spoiled: true                 further schemes, each of them int8 gone wrong in its own way, torch's or ONNX Runtime's
+    spoiled: true                 further schemes, each of them int8 gone wrong in its own way
     slower:  a share              int8 takes longer by it, and the other schemes do not
     jitter:  a share              slices are not read; the clock tells what they would cost, within this share
     removed: true                 torch has no dynamic quantization any more
