@@ -5,9 +5,6 @@ The times are of fresh processes, which :mod:`lstmq.session` asks in turn; the v
 
 from dataclasses import asdict
 
-import pytest
-
-from lstmq import SCHEMES
 from lstmq.environments import HERE
 from lstmq.quantization import FLOAT32
 
@@ -19,7 +16,6 @@ def test_float32(benchmark, timed, facts, judge_session):
     benchmark.extra_info.update(size=run.size(HERE, FLOAT32), ratio_to_its_copy=asdict(judge_session()[0].figure))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
 def test_scheme(benchmark, timed, facts, judge_scheme, scheme):
     run = timed(scheme)
     figures = {metric: asdict(figure) for metric, figure in run.figures(scheme).items()}

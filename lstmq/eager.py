@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lstmq.errors import QuantizationError, in_a_line
+from lstmq.model import LSTMModel
 
 Make = Callable[[Any], nn.Module]
 INT8: dict[type[nn.Module], str] = {nn.LSTM: "qint8", nn.Linear: "qint8"}
@@ -57,6 +58,15 @@ def _check_before(model: nn.Module, types: tuple[type[nn.Module], ...]) -> None:
     for name, module in found.items():
         if other := _dtypes(module) - {torch.float32}:
             raise QuantizationError(f"{name}, a {type(module).__name__}, is {other.pop()}: expected float32")
+
+
+def check_float32(model: LSTMModel) -> None:
+    """Raise :class:`QuantizationError` unless all of the model is as it was made: for whoever reads its weights."""
+    for part, kind in ((model.encoder, nn.Embedding), (model.rnn, nn.LSTM), (model.decoder, nn.Linear)):
+        if type(part) is not kind:
+            raise QuantizationError(f"nothing to quantize: expected {kind.__name__}, found {type(part).__name__}")
+        if other := _dtypes(part) - {torch.float32}:
+            raise QuantizationError(f"{kind.__name__} is {other.pop()}: expected float32")
 
 
 def _dtypes(module: nn.Module) -> set[torch.dtype]:

@@ -5,9 +5,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lstmq import graph as graphs
+from lstmq.eager import check_float32
 from lstmq.errors import QuantizationError
 from lstmq.graph import LOGITS, LOSS, STATE
 from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
@@ -26,11 +27,7 @@ def engine(kinds: tuple[str, ...]) -> Callable[[LSTMModel], "OnnxModel"]:
 
     def make(model: LSTMModel) -> OnnxModel:
         """Raise :class:`QuantizationError` if the model is not float32, too large, or an operator would stay float."""
-        for part, kind in ((model.encoder, nn.Embedding), (model.rnn, nn.LSTM), (model.decoder, nn.Linear)):
-            if type(part) is not kind:
-                raise QuantizationError(f"nothing to quantize: expected {kind.__name__}, found {type(part).__name__}")
-            if other := {weight.dtype for weight in part.parameters()} - {torch.float32}:
-                raise QuantizationError(f"{kind.__name__} is {other.pop()}: expected float32")
+        check_float32(model)
         if (size := sum(weight.nbytes for weight in model.parameters())) > LARGEST:
             raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
         graph = graphs.build(model)

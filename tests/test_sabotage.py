@@ -326,16 +326,15 @@ def test_a_tenth_more_of_real_seconds_fails(suite):
 
 def test_a_case_that_is_renamed_or_deselected_or_errs_is_not_measured(suite, tmp_path):
     shutil.copytree(BENCHMARKS, tmp_path / "benchmarks", ignore=shutil.ignore_patterns("study", "__pycache__"))
-    cases = tmp_path / "benchmarks" / "test_evaluation.py"
-    text = cases.read_text(encoding="utf-8")
-    for old, new in (
-        ('"scheme", SCHEMES', '"scheme", [*SCHEMES][1:]'),  # that of int8 is not there
-        ("    judge_scheme(scheme)", '    judge_scheme(scheme) if scheme != "bf16" else 1 / 0'),
+    for name, old, new in (
+        ("conftest.py", "plan.schemes)", "plan.schemes[1:])"),  # the case of int8 is not there
+        ("test_evaluation.py", "    judge_scheme(scheme)", '    judge_scheme(scheme) if scheme != "bf16" else 1 / 0'),
     ):
+        path = tmp_path / "benchmarks" / name
+        text = path.read_text(encoding="utf-8")
         assert old in text
-        text = text.replace(old, new)
-    cases.write_text(text, encoding="utf-8")
-    (result,) = suite(["-k", "not embedding"], benchmarks=cases.parent, jitter=0.01)
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    (result,) = suite(["-k", "not embedding"], benchmarks=tmp_path / "benchmarks", jitter=0.01)
     assert result.code == NOT_MEASURED, result
     assert "1 failed, 1 passed, 1 deselected" in result.out
     assert of(result, "floor") == {"NOT MEASURED"}
