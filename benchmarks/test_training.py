@@ -35,7 +35,7 @@ def test_trainer(benchmark, measure_ratio, facts, judge):
     trainer, bare = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
     trainer = Trainer(trainer, text.train, text.valid[:40], config)
     run, bare_run = trainer.run(), bare_steps(bare, trainer.source, config)
-    ratio = measure_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=200)  # the more pairs, the less noise
+    ratio = measure_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=100)  # the more pairs, the less noise
     tokens = config.batch_size * config.bptt
     benchmark.extra_info.update(facts, bptt=config.bptt, tokens=tokens)
     benchmark.extra_info.update(tokens_per_second=tokens / benchmark.stats.stats.median)

@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from lstmq.eager import default_engine
+from lstmq.kernels import chosen
 
 ISAS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp")  # Linux's names, by processor the best first
 
 
 def describe_machine(engine: str | None = None) -> dict[str, str | int]:
-    """Return the CPU, its widest integer instructions, torch, its int8 engine and threads, Python and the system.
+    """Return the CPU, its widest integer instructions, torch, its int8 engine, our kernels' instructions, and so on.
 
     Args:
         engine: the int8 engine, if it was not torch's own.
@@ -22,6 +23,7 @@ def describe_machine(engine: str | None = None) -> dict[str, str | int]:
         "isa": isa,
         "torch": torch.__version__,
         "engine": engine or default_engine(),
+        "native": chosen(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

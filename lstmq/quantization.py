@@ -6,7 +6,7 @@ from typing import overload
 
 from torch import nn
 
-from lstmq import compiled, ort
+from lstmq import compiled, kernels, native, ort
 from lstmq.eager import INT8, Make, eager, using_engine
 from lstmq.errors import QuantizationError
 from lstmq.model import LanguageModel, LSTMModel
@@ -25,12 +25,14 @@ class Scheme:
             :class:`QuantizationError` rather than return a model that is not quantized.
         missing: returns what the scheme needs besides torch and has not here, empty if nothing.
         of: the kind of model that it is for.
+        wants: returns what it wants here besides, without which it is right, but slow; empty if nothing.
         by_default: whether it is measured where nobody says what to measure.
     """
 
     summary: str
     make: Make
     missing: Callable[[], str] = str
+    wants: Callable[[], str] = str
     of: type[nn.Module] = nn.Module
     by_default: bool = True
 
@@ -58,6 +60,12 @@ SCHEMES: Mapping[str, Scheme] = {
         missing=compiled.missing,
         of=LSTMModel,
         by_default=False,
+    ),
+    "int8-native": Scheme(
+        summary="everything in int8 by kernels of this package's",
+        make=native.make,
+        wants=kernels.missing,
+        of=LSTMModel,
     ),
     "ort-fp32": Scheme(
         summary="float32 by ONNX Runtime",
@@ -96,7 +104,7 @@ def choose(
     if asked and ALL not in asked:
         return tuple(dict.fromkeys(asked)), {}
     meant = [name for name in SCHEMES if name in known and (SCHEMES[name].by_default or asked)]
-    needs = {name: need for name in meant if (need := _needs(name, model))}
+    needs = {name: need for name in meant if (need := _needs(name, model) or SCHEMES[name].wants())}
     return tuple(name for name in meant if name not in needs), needs
 
 

@@ -117,7 +117,7 @@ def _feed(digest: "hashlib._Hash", subject: Subject[nn.Module]) -> None:
 def conditions(machine: Mapping[str, Any], workload: Mapping[str, str], plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return what must be the same in two runs that are compared; torch may differ, for that is the question."""
     return {
-        **{key: machine.get(key) for key in ("cpu", "isa", "engine", "threads")},
+        **{key: machine.get(key) for key in ("cpu", "isa", "engine", "native", "threads")},
         "workload": workload.get("fingerprint"),
         "window": plan.get("bptt"),
         "slice": plan.get("tokens"),

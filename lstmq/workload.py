@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from lstmq import assets, exports
+from lstmq import assets, exports, stored
 from lstmq import checkpoint as checkpoints
 from lstmq.batching import batchify
 from lstmq.corpus import Corpus
@@ -80,7 +80,7 @@ def load_workload(
     if corpus or checkpoint:
         subject = load_subject(corpus, checkpoint, vocabulary, tokens, at_most)
         if not isinstance(subject.model, LSTMModel):
-            raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, an exported model")
+            raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, which is not")
         return Workload(speed=subject, loss=subject)
     loss = load_subject(vocabulary=vocabulary)
     config = ModelConfig()
@@ -106,8 +106,8 @@ def load_subject(
     Args:
         corpus: a folder that :class:`~lstmq.Corpus` reads, or the name ``wikitext-2``: a folder of that name in the
             current one, else what ``lstmq fetch`` put there, with the fetched checkpoint if none is given.
-        checkpoint: a file that :func:`lstmq.checkpoint.load` reads; or, by its suffix ``.onnx``, one that
-            :func:`lstmq.exports.read` reads, which brings its words.
+        checkpoint: a file that :func:`lstmq.checkpoint.load` reads, or :func:`lstmq.stored.load`; or, by its suffix
+            ``.onnx``, one that :func:`lstmq.exports.read` reads, which brings its words.
         vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus`` and the file does not
             bring them: words that it does not know become ``<unk>``.
         tokens: only the first so many of the test split, at least 2; all of them if not given.
@@ -122,7 +122,12 @@ def load_subject(
     exported = exports.read(checkpoint) if checkpoint.suffix == ".onnx" else None
     words = exported.dictionary if exported else None
     text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else words)
-    model = exported.model if exported else checkpoints.load(checkpoint).eval()
+    if exported:
+        model: LanguageModel = exported.model
+    elif stored.is_stored(checkpoint):
+        model = stored.load(checkpoint, text.dictionary)
+    else:
+        model = checkpoints.load(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
         raise ValueError(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "

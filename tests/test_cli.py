@@ -45,6 +45,7 @@ def test_compare_runs_on_the_embedded_default(tmp_path):
         "int8-embedding4": "20.37",
         "bf16": "56.98",
         "ort-int8": "28.62",
+        "int8-native": "28.91",
     }
     assert "seeded weights, on 200 tokens of the sample" in result.output
     assert re.search(r"loss: lstm.safetensors, [\d/]+, on [\d,]+ tokens of sample's test split", result.output)
@@ -52,14 +53,14 @@ def test_compare_runs_on_the_embedded_default(tmp_path):
     assert [row["name"] for row in written["rows"]] == list(rows)
     speedups = [row["speedup"]["median"] for row in written["rows"][1:]]
     assert speedups == sorted(speedups)
-    assert written["machine"].keys() == {"cpu", "isa", "torch", "engine", "threads", "python", "system"}
+    assert written["machine"].keys() == {"cpu", "isa", "torch", "engine", "native", "threads", "python", "system"}
     assert all(abs(row["loss_difference"]) < 0.01 for row in written["rows"])
 
 
 def test_the_table_fits_80_columns(real):
     result = run("compare", *real)
     table = [line for line in result.output.splitlines() if TABLE.match(line)]
-    assert len(table) == 7
+    assert len(table) == 8
     assert all(len(line) <= 80 for line in table)
     assert "…" not in result.output
 

@@ -40,7 +40,7 @@ def test_what_was_exported_is_evaluated_without_torchs_quantization(exported, sc
     monkeypatch.delattr("torch.ao.quantization.quantize_dynamic")
     result = run("evaluate", "--checkpoint", exported / f"{scheme}.onnx", "--tokens", 500)
     assert result.exit_code == 0, result.output
-    assert f"as exported: {scheme}.onnx, 2750/96/96/2, on 500 tokens of sample's test split" in result.output
+    assert f"as stored: {scheme}.onnx, 2750/96/96/2, on 500 tokens of sample's test split" in result.output
     assert loss_of(result.output) == pytest.approx(loss_of(run("evaluate", "--tokens", 500).output), abs=within)
 
 

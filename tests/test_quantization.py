@@ -225,7 +225,7 @@ def test_an_engine_is_for_this_packages_model_alone(scheme):
 
 def test_what_is_asked_for_is_meant_and_else_what_can_be_had(model, monkeypatch):
     assert choose(["ort-fp32", "int8", "int8"], model) == (("ort-fp32", "int8"), {})
-    assert choose([], model) == (("int8", "int8-embedding", "int8-embedding4", "bf16", "ort-int8"), {})
+    assert choose([], model) == (("int8", "int8-embedding", "int8-embedding4", "bf16", "int8-native", "ort-int8"), {})
     assert choose([], model, known=["bf16", "ort-int8", "ort-fp32"]) == (("bf16", "ort-int8"), {})
     assert choose(["all"], model) == (tuple(SCHEMES), {})
     others, left_out = choose(["all", "int8"], nn.Sequential(nn.Linear(2, 2)))

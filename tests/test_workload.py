@@ -107,5 +107,6 @@ def test_an_installed_package_carries_the_sample():
     """The wheel puts data/sample where sample_folder looks first."""
     import tomllib
 
-    included = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert included["force-include"] == {"data/sample": "lstmq/sample"}
+    configured = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
+    assert configured["package-dir"] == {"lstmq.sample": "data/sample"}
+    assert "lstmq.sample" in configured["packages"]

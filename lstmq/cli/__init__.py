@@ -12,6 +12,7 @@ from lstmq.cli.export import export_command
 from lstmq.cli.fetch import fetch_command
 from lstmq.cli.gate import gate_command
 from lstmq.cli.generate import generate_command
+from lstmq.cli.quantize import quantize_command
 from lstmq.cli.report import report_command
 from lstmq.cli.train import train_command
 
@@ -52,6 +53,7 @@ for command in (
     evaluate_command,
     generate_command,
     export_command,
+    quantize_command,
     train_command,
     fetch_command,
 ):

@@ -1,7 +1,7 @@
 """``lstmq compare``: float32 and every scheme, side by side."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Unpack
@@ -65,7 +65,7 @@ def compare_command(
         console.print(table)
         console.print()
         without = [f"not measured: {name}, which needs {need}" for name, need in left_out.items()]
-        for line in (*provenance(workload, machine), report.spread(rows), report.readiness(rows), *without):
+        for line in (*provenance(workload, machine, chosen), report.spread(rows), report.readiness(rows), *without):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         if json_path:
             origins = {"speed_and_size": workload.speed.origin, "loss": workload.loss.origin}
@@ -73,7 +73,7 @@ def compare_command(
             json_path.write_text(json.dumps(report.as_json(rows, facts), indent=2) + "\n", encoding="utf-8")
 
 
-def provenance(workload: Workload, machine: dict[str, str | int]) -> Iterator[str]:
+def provenance(workload: Workload, machine: dict[str, str | int], schemes: Sequence[str]) -> Iterator[str]:
     """Yield the lines below the table: what was measured on what."""
     if workload.speed is workload.loss:
         yield f"measured on: {workload.speed.origin}"
@@ -81,5 +81,7 @@ def provenance(workload: Workload, machine: dict[str, str | int]) -> Iterator[st
         yield f"size and speed: {workload.speed.origin}"
         yield f"loss: {workload.loss.origin}"
     yield f"machine: {machine['cpu']} ({machine['isa']}), torch {machine['torch']}, int8 engine {machine['engine']}"
+    if "int8-native" in schemes:
+        yield f"int8-native: computed by {machine['native']}"
     one = machine["threads"] == 1
     yield "seconds: CPU time of one thread" if one else f"seconds: wall time on {machine['threads']} threads"

@@ -35,6 +35,6 @@ def evaluate_command(
             windows.append(window)
             advance(window.tokens)
     loss = mean_loss(windows)
-    stored = "as exported" if scheme == FLOAT32 and not isinstance(model, LSTMModel) else scheme
+    stored = "as stored" if scheme == FLOAT32 and not isinstance(model, LSTMModel) else scheme
     click.echo(f"{stored}: {subject.origin}")
     click.echo(f"loss {loss:.6f} nats per token, perplexity {perplexity(loss):,.2f}")

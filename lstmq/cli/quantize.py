@@ -1,0 +1,30 @@
+"""``lstmq quantize``: an int8 model as a file of its own."""
+
+from pathlib import Path
+from typing import Unpack, cast
+
+import click
+import torch
+
+from lstmq import stored
+from lstmq.cli.common import FILE, Files, model_options
+from lstmq.native import NativeModel
+from lstmq.quantization import quantize
+from lstmq.workload import load_subject
+
+NATIVE = "int8-native"
+
+
+@click.command("quantize")
+@model_options
+@click.option("--scheme", type=click.Choice([NATIVE]), default=NATIVE, help="How to store it.")
+@click.option("--out", type=FILE, required=True, help="The file to write, .int8.safetensors.")
+def quantize_command(*, threads: int, engine: str | None, scheme: str, out: Path, **files: Unpack[Files]) -> None:
+    """Write the model in int8, as plain tensors and their scales, a quarter as large.
+
+    `evaluate` and `generate` take the file as --checkpoint, with the corpus that it was trained on.
+    """
+    torch.set_num_threads(threads)
+    subject = load_subject(**files)
+    stored.save(cast(NativeModel, quantize(subject.model, scheme, engine)), subject.dictionary, out)
+    click.echo(f"{out}: {scheme}, {out.stat().st_size / 1e6:.2f} MB, read back; made of {subject.origin}")

@@ -1,0 +1,98 @@
+"""Laws of int8 of our own as an engine; that its kernels compute rightly, ``test_kernels.py`` shows."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmq import QuantizationError, batchify, evaluate, kernels, model_size, native, quantize
+from lstmq.cli.compare import provenance
+from lstmq.machine import describe_machine
+from lstmq.quantization import choose
+from lstmq.workload import load_workload
+from strategies import models, seeds, stream
+
+
+@given(model=models(), bsz=st.integers(1, 3), bptt=st.integers(1, 30), seed=seeds)
+def test_state_that_is_carried_equals_one_long_window(model, bsz, bptt, seed):
+    """To the bit but for the sum: a step is quantized by its own range, whatever the window."""
+    source = batchify(stream(model.config.ntoken, 40 * bsz, seed), bsz)
+    quantized = quantize(model, "int8-native")
+    assert evaluate(quantized, source, bptt) == pytest.approx(evaluate(quantized, source, 100), rel=1e-6)
+
+
+@given(model=models())
+def test_its_state_is_plain_tensors_of_the_shapes_that_are_said(model):
+    state = quantize(model, "int8-native").state_dict()
+    told = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
+    assert told == native.shapes(model.config)
+    assert {tensor.dtype for tensor in state.values()} == {torch.int8, torch.float32}
+
+
+def test_the_model_is_as_it_was_and_shares_nothing(model):
+    before = copy.deepcopy(model.state_dict())
+    quantized, source = quantize(model, "int8-native"), batchify(stream(30, 60, 0), 1)
+    loss = evaluate(quantized, source, 25)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    assert evaluate(copy.deepcopy(quantized), source, 25) == loss
+
+
+def test_a_copys_weights_lie_elsewhere_packed_ones_too(model):
+    quantized, source = quantize(model, "int8-native"), batchify(stream(30, 60, 0), 1)
+    loss = evaluate(quantized, source, 25)
+    other = copy.deepcopy(quantized)
+    assert evaluate(other, source, 25) == loss
+    assert quantized.decoder.weight.data_ptr() != other.decoder.weight.data_ptr()
+    if kernels.library():
+        assert quantized._packed is not other._packed
+
+
+def test_it_weighs_a_byte_a_weight_and_twelve_a_row(model):
+    weights = sum(weight.numel() for name, weight in model.named_parameters() if "weight" in name)
+    rows = sum(len(weight) for name, weight in model.named_parameters() if "weight" in name)
+    biases = 30 + 2 * 32  # of the decoder, and of each layer's gates
+    assert 0 < model_size(quantize(model, "int8-native")).total - (weights + 4 * rows + 4 * biases) < 8_000
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(model, wrong):
+    model.decoder.weight.data[3, 3] = wrong
+    with pytest.raises(QuantizationError, match=r"expected finite numbers in decoder\.weight, found NaN or infinity"):
+        quantize(model, "int8-native")
+
+
+def test_a_quantized_model_is_not_quantized_again(model):
+    with pytest.raises(QuantizationError, match="nothing to quantize: expected"):
+        quantize(quantize(model, "int8"), "int8-native")
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """As it is where nothing could be compiled."""
+    kernels.library.cache_clear()
+    monkeypatch.setitem(sys.modules, "lstmq._kernels", None)
+    yield
+    kernels.library.cache_clear()
+
+
+def test_without_kernels_the_reference_computes_and_that_is_said(model, without_kernels, monkeypatch):
+    monkeypatch.delenv(kernels.VARIABLE, raising=False)
+    assert kernels.available() == ["reference"]
+    source = batchify(stream(30, 60, 0), 1)
+    loss = evaluate(quantize(model, "int8-native"), source, 25)
+    assert loss == pytest.approx(evaluate(model, source, 25), abs=0.02)
+    machine = describe_machine()
+    assert machine["native"] == "reference"
+    assert "int8-native: computed by reference" in [*provenance(load_workload(tokens=200), machine, ["int8-native"])]
+    left_out = choose([], model)[1]
+    assert left_out["int8-native"] == "its kernels: install lstmq where there is a C compiler"
+    assert choose(["int8-native"], model) == (("int8-native",), {})
+    monkeypatch.setenv(kernels.VARIABLE, "avx2")
+    with pytest.raises(ValueError, match="expected one of reference, found 'avx2'; it wants its kernels"):
+        kernels.chosen()

@@ -1,0 +1,59 @@
+"""``lstmq quantize``, and what reads its file: the command as it is called."""
+
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from lstmq.cli import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("quantized") / "m.int8.safetensors"
+    result = run("quantize", "--scheme", "int8-native", "--out", path)
+    assert result.exit_code == 0, result.output
+    assert f"{path}: int8-native, 0.72 MB, read back; made of lstm.safetensors, 2750/96/96/2" in result.output
+    return path
+
+
+def test_the_file_is_evaluated_as_its_scheme_is(file):
+    result = run("evaluate", "--checkpoint", file, "--tokens", 500)
+    assert result.exit_code == 0, result.output
+    assert "as stored: m.int8.safetensors, 2750/96/96/2, on 500 tokens of sample's test split" in result.output
+    expected = run("evaluate", "--scheme", "int8-native", "--tokens", 500)
+    assert re.findall(r"loss .*", result.output) == re.findall(r"loss .*", expected.output)
+
+
+def test_the_file_generates_as_its_scheme_does(file):
+    options = ["--words", 20, "--seed", 1]
+    result = run("generate", "--checkpoint", file, *options)
+    assert result.output == run("generate", "--scheme", "int8-native", *options).output
+    assert len(result.output.split()) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--checkpoint", "{}"], "expected a float32 checkpoint to compare with, found "),
+        (["quantize", "--checkpoint", "{}", "--out", "x"], "int8-native needs an LSTMModel, found NativeModel"),
+        (["evaluate", "--scheme", "int8", "--checkpoint", "{}"], "nothing to quantize: NativeModel"),
+        (["evaluate", "--corpus", "corpus", "--checkpoint", "{}"], "is of another vocabulary: it knows 2,750 words"),
+        (["quantize", "--out", "no/where"], "no such folder to write to"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(file, arguments, message, tmp_path, monkeypatch):
+    (tmp_path / "corpus").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "corpus" / f"{split}.txt").write_text("other words\n" * 20, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    result = run(*(argument.format(file) for argument in arguments))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("lstmq: error: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+    assert [*tmp_path.iterdir()] == [tmp_path / "corpus"]
