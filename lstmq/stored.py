@@ -104,7 +104,7 @@ def _check(state: dict[str, torch.Tensor], config: ModelConfig) -> None:
         tensor = state[name]
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:
             raise ValueError(
-                f"expected {dtype} of shape {shape} for {name}, found {tensor.dtype} of {tuple(tensor.shape)}"
+                f"expected {dtype} of shape {shape} for {name}, found {tensor.dtype} of shape {tuple(tensor.shape)}"
             )
         if dtype == torch.int8 and int(tensor.min()) < -127:
             raise ValueError(f"expected integers from -127 to 127 in {name}, found -128")

@@ -26,31 +26,41 @@ from strategies import seeds, stream
 HERE = Path(__file__).parent
 SOURCES = Path(native.__file__).with_name("csrc")
 FLAGS = "-O2 -std=gnu11 -ffp-contract=off -fno-trapping-math -fno-math-errno -fPIC -shared".split()
+FLAGS += "-Wall -Wextra -Werror -Wno-unknown-pragmas".split()
 built = pytest.mark.skipif(kernels.library() is None, reason="the kernels were not built")
 pytestmark = built
 BUILT = [isa for isa in ISAS if isa in kernels.available()]
 
 
+def compiled(folder, *more):
+    """Return the library, compiled as the variable SANITIZE says, and with any warning an error."""
+    path, sanitize = folder / "kernels.so", os.environ.get("SANITIZE", "").split()
+    sources = [source for source in sorted(SOURCES.glob("*.c")) if source.name != "module.c"]
+    subprocess.run([shutil.which("gcc"), *FLAGS, *sanitize, *more, "-o", path, *sources, "-lm"], check=True)
+    return kernels.opened(str(path))
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory):
+    """The library that is installed, or compiled anew if it is to be watched."""
+    return compiled(tmp_path_factory.mktemp("sanitized")) if os.environ.get("SANITIZE") else kernels.library()
+
+
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
     """The library with AMX's tiles in plain C."""
-    if not (gcc := shutil.which("gcc")) or "avx512_vnni" not in BUILT:
+    if not shutil.which("gcc") or "avx512_vnni" not in BUILT:
         pytest.skip("AMX is emulated by gcc, on a processor with AVX512-VNNI")
-    path = tmp_path_factory.mktemp("emulated") / "kernels.so"
-    sources = [source for source in sorted(SOURCES.glob("*.c")) if source.name != "module.c"]
-    define = f'-DLSTMQ_EMULATE_AMX="{HERE / "amx" / "emulated.h"}"'
-    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    subprocess.run([gcc, *FLAGS, *warnings, define, "-o", path, *sources, "-lm"], check=True)
-    return kernels.opened(str(path))
+    header = HERE / "amx" / "emulated.h"
+    return compiled(tmp_path_factory.mktemp("emulated"), f'-DLSTMQ_EMULATE_AMX="{header}"')
 
 
 @pytest.fixture(params=[*BUILT, "amx_int8 emulated"])
 def isa(request, monkeypatch):
     """Whatever computes here, as the variable names it."""
-    name = request.param.split()[0]
-    if "emulated" in request.param:
-        library = request.getfixturevalue("emulated")
-        monkeypatch.setattr(kernels, "library", lambda: library)
+    name, *how = request.param.split()
+    library = request.getfixturevalue("emulated" if how else "sanitized")
+    monkeypatch.setattr(kernels, "library", lambda: library)
     monkeypatch.setenv(kernels.VARIABLE, name)
     return name
 

@@ -43,6 +43,8 @@ size_ratio = {{ at_least = 1.99, measured = 1.999 }}
 kl = {{ at_most = 0.0005, measured = 0.0001 }}
 """
 ORT = INT8.replace("2.772", "3.89").replace("2.7797", "3.8989")
+NATIVE = INT8.replace("2.772", "3.8").replace("2.7797", "3.8").replace("0.003, measured = 0.0013", "0.001")
+ROWS = {"ort": ORT, "native": NATIVE}
 WRONG = {  # what each way to quantize wrongly comes to
     "as_float": {"speedup": "FAIL", "size_ratio": "FAIL"},
     "linear_only": {"size_ratio": "FAIL", "kl": "PASS"},
@@ -50,6 +52,9 @@ WRONG = {  # what each way to quantize wrongly comes to
     "scales_off": {"size_ratio": "PASS", "kl": "FAIL"},
     "layer_zeroed": {"size_ratio": "PASS", "kl": "FAIL", "loss_difference": "FAIL"},
     "grown": {"speedup": "PASS", "size_ratio": "FAIL", "kl": "PASS", "loss_difference": "PASS"},
+    "native_scales_off": {"size_ratio": "PASS", "kl": "FAIL"},
+    "native_tile_dropped": {"size_ratio": "PASS", "kl": "FAIL"},
+    "native_falls_back": {"size_ratio": "PASS", "kl": "PASS", "speedup": "FAIL"},
     "ort_as_float": {"size_ratio": "FAIL", "kl": "PASS"},
     "ort_scales_off": {"size_ratio": "PASS", "kl": "FAIL"},
     "ort_gates_in_torchs_order": {"size_ratio": "PASS", "kl": "FAIL", "loss_difference": "FAIL"},
@@ -239,7 +244,8 @@ def test_every_way_to_quantize_wrongly_fails_and_is_named(suite, tmp_path):
     page = tmp_path / "page.md"
     (result,) = suite(
         [],
-        floors=f"{FLOORS}[ort-int8]{ORT}" + "".join(f"[{name}]{ORT if name[:3] == 'ort' else INT8}" for name in WRONG),
+        floors=f"{FLOORS}[ort-int8]{ORT}[int8-native]{NATIVE}"
+        + "".join(f"[{name}]{ROWS.get(name.split('_')[0], INT8)}" for name in WRONG),
         variables={"GITHUB_STEP_SUMMARY": str(page)},
         patient=True,
         spoiled=True,
@@ -248,7 +254,7 @@ def test_every_way_to_quantize_wrongly_fails_and_is_named(suite, tmp_path):
     for name, metrics in WRONG.items():
         for metric, outcome in metrics.items():
             assert result.verdicts[f"floor {name} {metric}"] == outcome, (name, metric, result)
-    for scheme in ("int8", "int8-embedding", "bf16", "ort-int8"):
+    for scheme in ("int8", "int8-embedding", "bf16", "ort-int8", "int8-native"):
         assert of(result, scheme) <= {"PASS", "----"}, result
 
     proposal = tmp_path / ".benchmarks" / "floors.toml"

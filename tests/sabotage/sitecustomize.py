@@ -96,9 +96,43 @@ def ort_gates_in_torchs_order(model, quantize):
         graph.in_order = in_order
 
 
-EAGER = (as_float, linear_only, lstm_only, scales_off, layer_zeroed, grown)
-ORT = (ort_as_float, ort_scales_off, ort_gates_in_torchs_order)
-SPOILED = {each.__name__: each for each in (*EAGER, *ORT)}
+def _native(change):
+    """Return what makes a native model whose class is changed, so that its copies are, too."""
+
+    def spoil(model, quantize):
+        quantized = quantize(model, "int8-native")
+        quantized.__class__ = type("Spoiled", (type(quantized),), change(type(quantized)))
+        return quantized
+
+    return spoil
+
+
+def _tile_dropped(native):
+    """Leave out 64 columns of 64 words, as a kernel that stops one tile too early would."""
+
+    def weights(self):
+        encoder, layers, decoder, bias = native._weights(self)
+        integers = decoder.integers.clone()
+        integers[64:128, :64] = 0
+        return encoder, layers, decoder._replace(integers=integers), bias
+
+    return {"_weights": weights}
+
+
+def _fallen_back(native):
+    """Compute rightly, and by the slowest kernel, whatever the processor has."""
+    return {"window_loss": lambda self, *window: self._pack().window_loss("portable", *window)}
+
+
+def native_scales_off(model, quantize):
+    return quantize(_times(1.05, model, "rnn.weight", "decoder.weight"), "int8-native")
+
+
+SPOILED = {each.__name__: each for each in (as_float, linear_only, lstm_only, scales_off, layer_zeroed, grown)}
+SPOILED |= {
+    each.__name__: each for each in (ort_as_float, ort_scales_off, ort_gates_in_torchs_order, native_scales_off)
+}
+SPOILED |= {"native_tile_dropped": _native(_tile_dropped), "native_falls_back": _native(_fallen_back)}
 
 
 def _times(factor, model, *names):
@@ -112,8 +146,8 @@ def _times(factor, model, *names):
 def spoil_quantization(module):
     quantize = module.quantize
     if SABOTAGE.get("spoiled"):
-        module.SCHEMES.update({each.__name__: module.SCHEMES["int8"] for each in EAGER})
-        module.SCHEMES.update({each.__name__: module.SCHEMES["ort-int8"] for each in ORT})
+        like = {"ort": "ort-int8", "native": "int8-native"}
+        module.SCHEMES.update({name: module.SCHEMES[like.get(name.split("_")[0], "int8")] for name in SPOILED})
 
     def sabotaged(model, scheme="int8", engine=None):
         spoil = SPOILED.get(scheme) if SABOTAGE.get("spoiled") else None
