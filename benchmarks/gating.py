@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from pytest_benchmark.storage.file import FileStorage
+from torch import nn
 
 from lstmq import SCHEMES, ModelConfig, baselines, gate, runs, saved
 from lstmq.cli.common import progress
@@ -115,11 +116,14 @@ class Gate:
         self.limits = own or TUTORIALS
         self.floors: Floors = load_floors(self.limits)
         asked = option("--scheme") or ([] if own is None else [scheme for scheme in SCHEMES if scheme in self.floors])
-        schemes, self.left_out = choose(asked, self.workload.speed.model, self.floors.keys())
+        against = option("--gate-against")
+        # Another environment is mostly another torch: other engines are held against themselves only if asked for.
+        known = [name for name in self.floors if name in SCHEMES and (SCHEMES[name].of is nn.Module or not against)]
+        schemes, self.left_out = choose(asked, self.workload.speed.model, known)
         if not schemes:
             raise ValueError(f"{own}: expected rows of a scheme, {', '.join(SCHEMES)}, found none")
         self._environments = [Environment.here()]
-        if against := option("--gate-against"):
+        if against:
             if not shutil.which(against):
                 raise ValueError(f"--gate-against: expected an interpreter, found nothing to run at {against}")
             self._environments.append(Environment.there(against))

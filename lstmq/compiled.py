@@ -2,7 +2,9 @@
 
 import copy
 import os
+import shlex
 import shutil
+import sys
 from typing import cast
 
 import torch
@@ -17,8 +19,9 @@ BFLOAT16 = {nn.LSTM: "bfloat16", nn.Linear: "bfloat16", nn.Embedding: "bfloat16"
 
 def missing() -> str:
     """Return what is missing here to compile with; empty if nothing."""
-    compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")  # torch takes the first that there is
-    return "" if any(map(shutil.which, compilers)) else "a C++ compiler, such as g++, on the path"
+    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")  # as torch has it
+    command = shlex.split(os.environ.get("CXX") or usual)
+    return "" if shutil.which(command[0]) else f"a C++ compiler, {command[0]}, on the path"
 
 
 def make(model: LSTMModel) -> LanguageModel:

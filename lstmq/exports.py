@@ -17,6 +17,7 @@ from lstmq.graph import OPERATORS, signature
 from lstmq.model import ModelConfig
 from lstmq.ort import OnnxModel
 
+DOMAINS = ("", "ai.onnx", "com.microsoft")
 KEYS = ("scheme", "config", "vocabulary", "measured", "lstmq", "torch")
 
 
@@ -101,7 +102,19 @@ def _check(model: Any, config: ModelConfig) -> None:
         if [*given] != expected:
             names = ", ".join(each.name for each in given)
             raise ValueError(f"expected the shapes of {config}, found others in {names or 'nothing'}")
+    if other := {node.op_type for node in model.graph.node if node.domain not in DOMAINS}:
+        raise ValueError(f"expected ONNX's operators and ONNX Runtime's, found another's {', '.join(sorted(other))}")
     if other := {node.op_type for node in model.graph.node} - OPERATORS:
         raise ValueError(f"expected a language model's operators, found {', '.join(sorted(other))}")
-    if any(each.external_data for each in model.graph.initializer):
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    if model.functions or model.training_info or model.graph.sparse_initializer or any(map(_is_more, attributes)):
+        raise ValueError("expected a graph of operators and weights, found functions or graphs inside it")
+    if any(each.external_data or each.data_location for each in model.graph.initializer):
         raise ValueError("expected weights in the file, found some that are elsewhere")
+
+
+def _is_more(attribute: Any) -> bool:
+    """Return whether an operator's attribute is more than numbers or a name."""
+    return any(attribute.HasField(field) for field in ("t", "g", "sparse_tensor")) or bool(
+        attribute.tensors or attribute.graphs or attribute.sparse_tensors
+    )

@@ -44,8 +44,12 @@ def opened(path: str) -> ctypes.CDLL:
 
 def available() -> list[str]:
     """Return what can compute here, the slowest first."""
-    there = library()
-    return [REFERENCE, *(name for place, name in enumerate(ISAS) if there and there.lstmq_runs(place))]
+    return [REFERENCE, *_runs(library())]
+
+
+@cache
+def _runs(there: ctypes.CDLL | None) -> list[str]:
+    return [name for place, name in enumerate(ISAS) if there and there.lstmq_runs(place)]
 
 
 def missing() -> str:
@@ -105,11 +109,11 @@ def pack(rows: Rows, bias: Tensor, parts: int, padding: float, kept: list[Tensor
     """
     height, width = rows.integers.shape[0] // parts, rows.integers.shape[1]
     more, deeper = -height % (BLOCK // parts), -width % DEPTH
-    integers = F.pad(rows.integers.view(parts, height, width), (0, deeper, 0, more)).flatten(0, 1)
+    integers = F.pad(rows.integers.reshape(parts, height, width), (0, deeper, 0, more)).flatten(0, 1)
     blocks, depth = len(integers) // BLOCK, integers.shape[1]
     packed = integers.view(blocks, BLOCK, depth // GROUP, GROUP).transpose(1, 2)
-    scale = F.pad(rows.scale.view(parts, height), (0, more))
-    biases = F.pad(bias.view(parts, height), (0, more), value=padding)
+    scale = F.pad(rows.scale.reshape(parts, height), (0, more))
+    biases = F.pad(bias.reshape(parts, height), (0, more), value=padding)
     sums = integers.sum(dim=1, dtype=torch.int32)
     return Matrix(*(_pointer(each, kept) for each in (packed, sums, scale, biases)), blocks, depth)
 
@@ -142,6 +146,8 @@ class Packed:
         self._kept: list[Tensor] = []  # what the structures point to
         _check(encoder, config.ntoken, config.ninp)
         _check(decoder, config.ntoken, config.nhid)
+        if len(layers) != config.nlayers:
+            raise ValueError(f"expected {config.nlayers} layers, found {len(layers)}")
         to, back = [], []
         for place, layer in enumerate(layers):
             _check(layer.input, 4 * config.nhid, config.nhid if place else config.ninp)
@@ -174,11 +180,12 @@ class Packed:
         """
         loss = c_double()
         after = self._read(isa, input, targets, hidden, byref(loss), None)
-        return torch.tensor(loss.value, dtype=torch.float32), after
+        return torch.tensor(loss.value, dtype=torch.float32, device="cpu"), after
 
     def logits(self, isa: str, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits, float32, shape ``(n, bsz, ntoken)``, and the state after; arguments and errors likewise."""
-        logits = torch.empty(*input.shape, self._decoder.blocks * BLOCK)
+        n, bsz = _shape_of(input)
+        logits = torch.empty(n, bsz, self._decoder.blocks * BLOCK, dtype=torch.float32, device="cpu")
         after = self._read(isa, input, None, hidden, None, logits.data_ptr())
         return logits[..., : self.config.ntoken], after
 
@@ -186,20 +193,24 @@ class Packed:
         self, isa: str, input: Tensor, targets: Tensor | None, hidden: Hidden, loss: object, logits: int | None
     ) -> Hidden:
         there, config = library(), self.config
-        if there is None:
-            raise ValueError("the kernels were not built")
-        if input.dim() != 2 or not input.numel():
-            raise ValueError(f"expected ids of shape (n, bsz), found {tuple(input.shape)}")
-        n, bsz = input.shape
+        if there is None or isa not in available()[1:]:
+            raise ValueError(f"expected one of {', '.join(available()[1:]) or 'no kernels'}, found {isa!r}")
+        n, bsz = _shape_of(input)
         ids = [_exactly(each, (n, bsz), torch.int64) for each in (input, *([] if targets is None else [targets]))]
         state = (config.nlayers, bsz, config.nhid)
         h, c = (_exactly(each, state, torch.float32).clone() for each in hidden)
-        room = torch.empty(there.lstmq_room(byref(self._shape), n, bsz), dtype=torch.uint8)
+        room = torch.empty(there.lstmq_room(byref(self._shape), n, bsz), dtype=torch.uint8, device="cpu")
         words = [each.data_ptr() for each in ids] + [None] * (targets is None)
         pointers = (*words, h.data_ptr(), c.data_ptr(), loss, logits, room.data_ptr())
         if there.lstmq_window(byref(self._shape), ISAS.index(isa), n, bsz, *pointers):
             raise ValueError(f"expected ids from 0 to {config.ntoken - 1:,}, found another")
         return h, c
+
+
+def _shape_of(ids: Tensor) -> tuple[int, int]:
+    if ids.dim() != 2 or not ids.numel():
+        raise ValueError(f"expected ids of shape (n, bsz), found {tuple(ids.shape)}")
+    return ids.shape[0], ids.shape[1]
 
 
 def _check(rows: Rows, height: int, width: int) -> None:

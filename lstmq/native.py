@@ -56,7 +56,8 @@ def shapes(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, ...]]
 class NativeModel(LanguageModel):
     """A language model whose state is plain int8 tensors, their rows' float32 scales, and float32 biases.
 
-    What computes is chosen at every window, as :func:`lstmq.kernels.chosen` says; it keeps to one thread.
+    What computes is chosen at every window, as :func:`lstmq.kernels.chosen` says; kernels keep to one thread. They read
+    weights in an order of their own, of which there is a second copy from the first window on.
 
     Args:
         config: the shape.
@@ -75,7 +76,14 @@ class NativeModel(LanguageModel):
                 module = module.get_submodule(step)
             module.register_buffer(last, state[name])
         self._packed: Packed | None = None
+        self.register_load_state_dict_post_hook(_forget)
         self.eval()
+
+    def _apply(self, *how: Any, **also: Any) -> "NativeModel":
+        """Do what ``to`` and its like do to all tensors, of which what is packed knows nothing."""
+        self._packed = None
+        super()._apply(*how, **also)  # type: ignore[no-untyped-call] # torch's
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied: not where this one's packed weights lie."""
@@ -114,3 +122,8 @@ class NativeModel(LanguageModel):
             for i in range(self.config.nlayers)
         ]
         return rows("encoder"), layers, rows("decoder"), of["decoder.bias"]
+
+
+def _forget(model: nn.Module, _keys: object) -> None:
+    """Drop the packed weights of a model that was given others."""
+    vars(model)["_packed"] = None

@@ -13,7 +13,7 @@ from lstmq.errors import QuantizationError
 from lstmq.graph import LOGITS, LOSS, STATE
 from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
 
-LARGEST = 2**31 - 1  # bytes of a graph: protobuf's limit
+LARGEST = 2**31 - 2**24  # bytes of weights: a graph has 2^31 at most, by protobuf's limit, and its words want some
 
 
 def missing() -> str:

@@ -71,7 +71,7 @@ def load(path: Path, dictionary: Dictionary) -> NativeModel:
     try:
         told = _metadata(path)
         if told.get("version") != VERSION:
-            raise ValueError(f"expected version {VERSION} of {FORMAT}, found {told.get('version')}")
+            raise ValueError(f"expected version {VERSION} of {FORMAT}, found {told.get('version')!r:.80}")
         config = _config(told.get("config", ""))
         state = load_file(path)
         _check(state, config)
@@ -89,7 +89,7 @@ def _config(text: str) -> ModelConfig:
         if not all(type(number) is int for number in numbers.values()):
             raise TypeError
         return ModelConfig(**numbers, dropout=float(told["dropout"]))
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, OverflowError, RecursionError, json.JSONDecodeError):
         raise ValueError(f"expected a model's shape, found {text[:80]!r}") from None
 
 
@@ -99,7 +99,9 @@ def _check(state: dict[str, torch.Tensor], config: ModelConfig) -> None:
         raise ValueError(f"expected {config.nlayers:,} layers, found {len(state)} tensors")
     expected = shapes(config)
     if other := sorted(expected.keys() ^ state.keys()):
-        raise ValueError(f"expected {len(expected)} tensors, found {len(state)}; the first that differs is {other[0]}")
+        raise ValueError(
+            f"expected {len(expected)} tensors, found {len(state)}; the first that differs is {other[0]!r:.80}"
+        )
     for name, (dtype, shape) in expected.items():
         tensor = state[name]
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:

@@ -1,10 +1,13 @@
 """What the tests share."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import settings
 
-from lstmq import Dictionary, LSTMModel, ModelConfig
+from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, evaluate
+from strategies import stream
 
 # No deadline: these machines stall for longer than an example takes. Derandomised, so that a red run repeats.
 settings.register_profile("lstmq", deadline=None, derandomize=True, print_blob=True)
@@ -38,3 +41,16 @@ def corpus_folder(tmp_path, dictionary):
     for split in ("train", "valid", "test"):
         (folder / f"{split}.txt").write_text(text.replace("<eos>", ""), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def in_two_threads():
+    """Let a model of 30 words read two streams at once; give the losses, and those of each alone."""
+
+    def read(model):
+        sources = [batchify(stream(30, 4000, seed), 1) for seed in (0, 1)]
+        alone = [evaluate(model, source, 25) for source in sources]
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(lambda source: evaluate(model, source, 25), sources)), alone
+
+    return read

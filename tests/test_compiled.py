@@ -22,6 +22,6 @@ def test_it_says_what_bfloat16_says_and_is_compiled(model):
 
 
 def test_without_a_compiler_it_says_so(model, monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(QuantizationError, match=r"bf16-compile needs a C\+\+ compiler, such as g\+\+, on the path"):
+    monkeypatch.setenv("CXX", "nothing-such --fast")
+    with pytest.raises(QuantizationError, match=r"bf16-compile needs a C\+\+ compiler, nothing-such, on the path"):
         quantize(model, "bf16-compile")

@@ -33,7 +33,7 @@ def changed(file, change):
     """Let ``change`` have the ONNX model in the file."""
     model = onnx.load(file)
     change(model)
-    onnx.save(model, file)
+    file.write_bytes(model.SerializeToString())
 
 
 def test_what_is_written_is_read(deployed, file):
@@ -113,6 +113,35 @@ def elsewhere(model):
     tensor.external_data.add(key="location", value="/etc/passwd")
 
 
+def functions(model):
+    """Give an operator of ours a body of somebody else's."""
+    (neg,) = [node for node in model.graph.node if node.op_type == "Neg"]
+    neg.domain = "evil"
+    model.opset_import.append(onnx.helper.make_opsetid("evil", 1))
+    body = [onnx.helper.make_node("Exp", ["x"], ["y"])]
+    versions = [onnx.helper.make_opsetid("", 17)]
+    model.functions.append(onnx.helper.make_function("evil", "Neg", ["x"], ["y"], body, versions))
+
+
+def functions_of_ours(model):
+    functions(model)
+    model.functions[0].domain = ""
+    (neg,) = [node for node in model.graph.node if node.op_type == "Neg"]
+    neg.domain = ""
+
+
+def elsewhere_by_kind_alone(model):
+    model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+
+
+def sparse(model):
+    model.graph.sparse_initializer.add()
+
+
+def with_a_graph(model):
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("body", model.graph))
+
+
 def another_type(model):
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
 
@@ -121,7 +150,12 @@ def another_type(model):
     ("change", "message"),
     [
         (node("Loop", ["", ""], ["x"]), "expected a language model's operators, found Loop"),
-        (node("Exec", ["input"], ["x"], domain="somebody"), "expected a language model's operators, found Exec"),
+        (node("Exec", ["input"], ["x"], domain="somebody"), "found another's Exec"),
+        (functions, "expected ONNX's operators and ONNX Runtime's, found another's Neg"),
+        (functions_of_ours, "expected a graph of operators and weights, found functions or graphs inside it"),
+        (sparse, "found functions or graphs inside it"),
+        (with_a_graph, "found functions or graphs inside it"),
+        (elsewhere_by_kind_alone, "expected weights in the file, found some that are elsewhere"),
         (elsewhere, "expected weights in the file, found some that are elsewhere"),
         (another_type, "expected the shapes of ModelConfig"),
         (says("config", '{"ntoken": 31}'), "expected 31 different words, found 30"),

@@ -7,7 +7,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,32 +17,33 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import LSTMModel, ModelConfig, batchify, evaluate, kernels, native, reference
+from lstmq import LSTMModel, ModelConfig, kernels, native, reference
 from lstmq.kernels import ISAS, REFERENCE, Packed, pack
 from lstmq.reference import Layer, Rows, quantize_rows
 from strategies import seeds, stream
 
 HERE = Path(__file__).parent
-SOURCES = Path(native.__file__).with_name("csrc")
+SOURCES = HERE.parent / "lstmq" / "csrc"
+SANITIZE = os.environ.get("SANITIZE", "").split()
 FLAGS = "-O2 -std=gnu11 -ffp-contract=off -fno-trapping-math -fno-math-errno -fPIC -shared".split()
 FLAGS += "-Wall -Wextra -Werror -Wno-unknown-pragmas".split()
-built = pytest.mark.skipif(kernels.library() is None, reason="the kernels were not built")
-pytestmark = built
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="the kernels were not built")
+assert kernels.library() or not SANITIZE, "nothing to watch: the kernels were not built"
 BUILT = [isa for isa in ISAS if isa in kernels.available()]
 
 
 def compiled(folder, *more):
     """Return the library, compiled as the variable SANITIZE says, and with any warning an error."""
-    path, sanitize = folder / "kernels.so", os.environ.get("SANITIZE", "").split()
+    path = folder / "kernels.so"
     sources = [source for source in sorted(SOURCES.glob("*.c")) if source.name != "module.c"]
-    subprocess.run([shutil.which("gcc"), *FLAGS, *sanitize, *more, "-o", path, *sources, "-lm"], check=True)
+    subprocess.run([shutil.which("gcc"), *FLAGS, *SANITIZE, *more, "-o", path, *sources, "-lm"], check=True)
     return kernels.opened(str(path))
 
 
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory):
     """The library that is installed, or compiled anew if it is to be watched."""
-    return compiled(tmp_path_factory.mktemp("sanitized")) if os.environ.get("SANITIZE") else kernels.library()
+    return compiled(tmp_path_factory.mktemp("sanitized")) if SANITIZE else kernels.library()
 
 
 @pytest.fixture(scope="module")
@@ -188,23 +188,11 @@ def test_every_kernels_products_are_exact(isa):
     check_products(ISAS.index(isa))
 
 
-def test_two_threads_at_once_give_what_each_gives_alone(isa, model):
+def test_two_threads_at_once_give_what_each_gives_alone(isa, model, in_two_threads):
     if "emulated" in os.environ.get("PYTEST_CURRENT_TEST", ""):
         pytest.skip("the emulation has but one set of tiles")
-    quantized = native.make(model)
-    sources = [batchify(stream(30, 4000, seed), 1) for seed in (0, 1)]
-    alone = [evaluate(quantized, source, 25) for source in sources]
-    told = [None, None]
-
-    def read(which):
-        told[which] = evaluate(quantized, sources[which], 25)
-
-    threads = [threading.Thread(target=read, args=(which,)) for which in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told == alone
+    at_once, alone = in_two_threads(native.make(model))
+    assert at_once == alone
 
 
 @pytest.mark.parametrize(
@@ -235,10 +223,47 @@ def test_weights_of_another_shape_are_not_packed(model):
         ((replace(config, ntoken=29), encoder, layers, decoder, bias), r"of shape \(29, 16\)"),
         ((replace(config, nhid=9), encoder, layers, decoder, bias), r"of shape \(30, 9\)"),
         ((config, encoder, [*layers[:1], Layer(*layers[1][:2], bias)], decoder, bias), "of shape"),
+        ((config, encoder, layers[:1], decoder, bias), "expected 2 layers, found 1"),
         ((replace(config, ninp=2**16 + 1), encoder, layers, decoder, bias), "at most 65,536 columns, found 65,537"),
     ):
         with pytest.raises(ValueError, match=message):
             Packed(*wrong)
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"dtype": torch.float64}, {"device": "meta"}])
+def test_torchs_defaults_change_nothing(isa, model, change):
+    quantized, ids = native.make(model), stream(30, 20, 0).view(20, 1)
+    hidden = quantized.init_hidden(1)
+    expected, _ = quantized(ids, hidden)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(change.get("dtype", before))
+        with torch.device(change.get("device", "cpu")):
+            told, _ = quantized(ids, hidden)
+            loss, _ = quantized.window_loss(ids, ids, hidden)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(told, expected)
+    assert loss.item() > 0
+
+
+def test_other_weights_are_packed_anew(isa, model):
+    other = LSTMModel(model.config, torch.Generator().manual_seed(1))
+    quantized, expected = native.make(model), native.make(other)
+    ids, hidden = stream(30, 20, 0).view(20, 1), quantized.init_hidden(1)
+    quantized(ids, hidden)
+    quantized.load_state_dict(expected.state_dict())
+    assert torch.equal(quantized(ids, hidden)[0], expected(ids, hidden)[0])
+    with pytest.raises(ValueError, match=r"expected torch\.float32"):
+        quantized.half()(ids, hidden)
+
+
+def test_only_what_runs_here_is_called(model):
+    packed = native.make(model)._pack()
+    ids = torch.zeros(1, 1, dtype=torch.int64)
+    for wrong in {"reference", "sse9", *ISAS} - {*BUILT}:
+        with pytest.raises(ValueError, match=f"expected one of {', '.join(BUILT)}, found '{wrong}'"):
+            packed.logits(wrong, ids, model.init_hidden(1))
 
 
 def test_what_computes_is_the_fastest_or_what_is_asked_for(monkeypatch):

@@ -1,7 +1,6 @@
 """Laws of ONNX Runtime as an engine: whatever torch's model can be asked, it answers, and the same within rounding."""
 
 import copy
-import threading
 
 import numpy as np
 import pytest
@@ -81,21 +80,9 @@ def test_a_copy_is_a_model_of_its_own(model):
     assert evaluate(other, source, 25) == loss
 
 
-def test_two_threads_at_once_give_what_each_gives_alone(model):
-    quantized = quantize(model, "ort-int8")
-    sources = [batchify(stream(30, 2000, seed), 1) for seed in (0, 1)]
-    alone = [evaluate(quantized, source, 25) for source in sources]
-    told = [None, None]
-
-    def read(which):
-        told[which] = evaluate(quantized, sources[which], 25)
-
-    threads = [threading.Thread(target=read, args=(which,)) for which in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told == alone
+def test_two_threads_at_once_give_what_each_gives_alone(model, in_two_threads):
+    at_once, alone = in_two_threads(quantize(model, "ort-int8"))
+    assert at_once == alone
 
 
 def test_an_id_that_is_no_word_is_refused(model):

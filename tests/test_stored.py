@@ -76,15 +76,19 @@ CONFIG = {"ntoken": 30, "ninp": 16, "nhid": 8, "nlayers": 2, "dropout": 0.5}
 @pytest.mark.parametrize(
     ("tensors", "metadata", "message"),
     [
-        ({"decoder.scale": None}, {}, "expected 15 tensors, found 14; the first that differs is decoder.scale"),
-        ({"more": torch.zeros(1)}, {}, "expected 15 tensors, found 16; the first that differs is more"),
+        ({"decoder.scale": None}, {}, "expected 15 tensors, found 14; the first that differs is 'decoder.scale'"),
+        ({"more": torch.zeros(1)}, {}, "expected 15 tensors, found 16; the first that differs is 'more'"),
         ({"decoder.bias": torch.zeros(29)}, {}, r"of shape \(30,\) for decoder.bias, found .* of shape"),
         ({"encoder.weight": torch.zeros(30, 16)}, {}, "expected torch.int8 of shape .* found torch.float32"),
         ({"encoder.scale": torch.full((30,), torch.nan)}, {}, "expected finite numbers in encoder.scale"),
         ({"decoder.bias": torch.full((30,), -torch.inf)}, {}, "expected finite numbers in decoder.bias"),
         ({"encoder.scale": torch.full((30,), -1.0)}, {}, "expected scales of at least 0 in encoder.scale"),
         ({"decoder.weight": torch.full((30, 8), -128, dtype=torch.int8)}, {}, "from -127 to 127 in decoder.weight"),
-        ({}, {"version": "2"}, "expected version 1 of lstmq int8-native, found 2"),
+        ({}, {"version": "2"}, "expected version 1 of lstmq int8-native, found '2'"),
+        ({}, {"version": "2\n\x1b[2J" * 99}, "expected version 1 of lstmq int8-native, found '2"),
+        ({"a\nb": torch.zeros(1)}, {}, r"the first that differs is 'a\\nb'"),
+        ({}, {"config": json.dumps(CONFIG)[:-4] + "1" + "0" * 400 + "}"}, "expected a model's shape"),
+        ({}, {"config": "[" * 200_000}, "expected a model's shape"),
         ({}, {"config": "{"}, "expected a model's shape, found '{'"),
         ({}, {"config": "[1]"}, "expected a model's shape"),
         ({}, {"config": json.dumps(CONFIG | {"nhid": "8"})}, "expected a model's shape"),
@@ -102,6 +106,7 @@ def test_what_is_not_as_it_says_is_refused(file, dictionary, tensors, metadata, 
     with pytest.raises(ValueError, match=message) as caught:
         stored.load(file, dictionary)
     assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).isprintable()
 
 
 def test_a_file_that_cannot_be_read_back_is_not_kept(model, dictionary, tmp_path, monkeypatch):

@@ -3,13 +3,15 @@
  * A tile of weights is 16 groups of 16 rows, as they are packed; a tile of activations, up to 16 rows of 64 bytes. Few
  * rows, as in a recurrent step, would leave most of a tile empty: AVX512-VNNI takes those.
  */
-#if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-int8"))), apply_to = function)
-#else
+#include "kernels.h"
+#if defined(LSTMQ_AMX)
+#if !defined(__clang__)
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-int8,prefer-vector-width=512")
 #endif
 #include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-int8"))), apply_to = function)
+#endif
 #ifdef LSTMQ_EMULATE_AMX /* by the tests, where there is none */
 #include LSTMQ_EMULATE_AMX
 #endif
@@ -29,6 +31,7 @@ static void configure(int64_t upper, int64_t lower) {
     struct configuration tiles = {.palette = 1};
     const int64_t rows[] = {upper, lower, upper, lower, TALL};
     for (int t = 0; t < 5; t++) tiles.rows[t] = (uint8_t)rows[t], tiles.bytes[t] = rows[t] ? WIDE : 0;
+    __asm__ volatile("" : : "r"(&tiles) : "memory"); /* some GCC takes the instruction to read 8 bytes of the 64 */
     _tile_loadconfig(&tiles);
 }
 
@@ -65,4 +68,7 @@ static void product(const int8_t *x, const float *scale, int64_t rows, const str
 }
 
 const struct kernel lstmq_amx_int8 = {product, quantize, step, softmax};
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -4,14 +4,16 @@
  * sign, and 2 * 127 * 127 < 2^15. vpmaddwd then adds pairs of those to int32.
  */
 #if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#else
+#if !defined(__clang__)
 #pragma GCC target("avx2")
 #endif
 #include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#endif
 
 #include "elementwise.h"
+#include "rows.h"
 
 enum { HALF = LANES / 2 };
 
@@ -35,7 +37,7 @@ static inline void end(__m256i sums, float scale, const float *scales, const flo
     _mm256_storeu_ps(out, _mm256_add_ps(product, _mm256_loadu_ps(add)));
 }
 
-/* A tile: some rows of activations with a quarter of a block of weights, each sum a variable so that it stays in a register. */
+/* A tile: some rows of activations with a quarter of a block of weights. */
 #define BEGIN(m) __m256i s##m##0 = _mm256_setzero_si256(), s##m##1 = _mm256_setzero_si256();
 #define ADD(m)                              \
     a = spread(x + m * depth + k);          \
@@ -58,11 +60,6 @@ static inline void end(__m256i sums, float scale, const float *scales, const flo
         }                                                                                                           \
         ROWS(END)                                                                                                   \
     }
-#define ONE(DO) DO(0)
-#define TWO(DO) ONE(DO) DO(1)
-#define THREE(DO) TWO(DO) DO(2)
-#define FOUR(DO) THREE(DO) DO(3)
-#define FIVE(DO) FOUR(DO) DO(4)
 TILE(one, ONE)
 TILE(two, TWO)
 TILE(three, THREE)
@@ -85,4 +82,7 @@ static void product(const int8_t *x, const float *scale, int64_t rows, const str
 }
 
 const struct kernel lstmq_avx2 = {product, quantize, step, softmax};
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -4,14 +4,16 @@
  * 128 times the sum of a row's weights is taken away again: the integers are those of the signed product.
  */
 #if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
-#else
+#if !defined(__clang__)
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,prefer-vector-width=512")
 #endif
 #include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"))), apply_to = function)
+#endif
 
 #include "elementwise.h"
+#include "rows.h"
 
 /* 4 bytes of a row in every lane, as unsigned. */
 static inline __m512i spread(const int8_t *x) {
@@ -36,7 +38,7 @@ static inline void end(__m512i sums, float scale, const float *scales, const flo
     _mm512_storeu_ps(out, _mm512_add_ps(product, _mm512_loadu_ps(add)));
 }
 
-/* A tile: some rows of activations with a block of weights, each sum a variable so that it stays in a register. */
+/* A tile: some rows of activations with a block of weights. The next block is asked for while this one is read. */
 #define BEGIN(m) __m512i s##m##0 = b0, s##m##1 = b1, s##m##2 = b2, s##m##3 = b3;
 #define ADD(m)                      \
     a = spread(x + m * depth + k);  \
@@ -68,12 +70,6 @@ static inline void end(__m512i sums, float scale, const float *scales, const flo
         }                                                                                                         \
         ROWS(END)                                                                                                 \
     }
-#define ONE(DO) DO(0)
-#define TWO(DO) ONE(DO) DO(1)
-#define THREE(DO) TWO(DO) DO(2)
-#define FOUR(DO) THREE(DO) DO(3)
-#define FIVE(DO) FOUR(DO) DO(4)
-#define SIX(DO) FIVE(DO) DO(5)
 TILE(one, ONE)
 TILE(two, TWO)
 TILE(three, THREE)
@@ -95,4 +91,7 @@ static void product(const int8_t *x, const float *scale, int64_t rows, const str
 }
 
 const struct kernel lstmq_avx512_vnni = {product, quantize, step, softmax};
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -48,7 +48,11 @@ struct kernel {
 
 extern const struct kernel lstmq_portable;
 #if defined(__x86_64__)
-extern const struct kernel lstmq_avx2, lstmq_avx512_vnni, lstmq_amx_int8;
+extern const struct kernel lstmq_avx2, lstmq_avx512_vnni;
+#if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#define LSTMQ_AMX /* older compilers do not know it */
+extern const struct kernel lstmq_amx_int8;
+#endif
 #endif
 
 /* The kernel of a name's place in "portable avx2 avx512_vnni amx_int8", or NULL if it does not run here. */
