@@ -76,7 +76,7 @@ class NativeModel(LanguageModel):
                 module = module.get_submodule(step)
             module.register_buffer(last, state[name])
         self._packed: Packed | None = None
-        self.register_load_state_dict_post_hook(_forget)
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call] # torch's
         self.eval()
 
     def _apply(self, *how: Any, **also: Any) -> "NativeModel":
