@@ -18,8 +18,8 @@ from torch import Tensor
 from lstmq.model import Hidden, ModelConfig
 from lstmq.reference import Layer, Rows
 
-REFERENCE = "reference"
-ISAS = ("portable", "avx2", "avx512_vnni", "amx_int8")  # the library numbers them so; each is faster than those before
+REFERENCE, PORTABLE = "reference", "portable"
+ISAS = (PORTABLE, "avx2", "avx512_vnni", "amx_int8")  # the library numbers them so; each is faster than those before
 VARIABLE = "LSTMQ_ISA"
 BLOCK, GROUP = 64, 4  # rows and columns that kernels read together: how weights are packed
 DEPTH = 64  # activations are padded to a multiple of it
@@ -54,7 +54,9 @@ def _runs(there: ctypes.CDLL | None) -> list[str]:
 
 def missing() -> str:
     """Return what is wanting here for speed; empty if nothing."""
-    return "" if library() else "its kernels: install lstmq where there is a C compiler"
+    if library() is None:
+        return "its kernels: install lstmq where there is a C compiler"
+    return "" if available()[-1] != PORTABLE else "a kernel for this processor: plain C is slower than float32"
 
 
 def chosen() -> str:

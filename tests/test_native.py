@@ -72,6 +72,13 @@ def test_a_quantized_model_is_not_quantized_again(model):
         quantize(quantize(model, "int8"), "int8-native")
 
 
+@pytest.mark.skipif(kernels.library() is None, reason="the kernels were not built")
+def test_where_plain_c_is_all_there_is_it_is_not_measured_unasked(model, monkeypatch):
+    monkeypatch.setattr(kernels, "available", lambda: ["reference", "portable"])
+    assert choose([], model)[1]["int8-native"] == "a kernel for this processor: plain C is slower than float32"
+    assert choose(["int8-native"], model) == (("int8-native",), {})
+
+
 @pytest.fixture
 def without_kernels(monkeypatch):
     """As it is where nothing could be compiled."""
