@@ -46,7 +46,7 @@ def test_another_window_is_another_condition():
 
 def test_all_that_differs_is_told():
     nothing = conditions({}, {}, {})
-    assert nothing.keys() == {"cpu", "isa", "engine", "threads", "workload", "window", "slice"}
+    assert nothing.keys() == {"cpu", "isa", "engine", "native", "threads", "workload", "window", "slice"}
     assert len(differences(a_run().conditions, nothing)) == 7
 
 
