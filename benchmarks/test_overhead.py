@@ -43,7 +43,7 @@ def test_evaluate(benchmark, measure_ratio, workload, facts, judge):
     ratio = measure_ratio(
         lambda stream: evaluate(model, stream, bptt),
         lambda stream: bare_loop(model, stream, bptt),
-        pairs=90,  # the more, the less noise
+        pairs=70,  # the more, the less noise
     )
     benchmark.extra_info.update(facts, overhead=ratio.median, overhead_interval=[ratio.lower, ratio.upper])
     judge("evaluate", overhead=ratio)
