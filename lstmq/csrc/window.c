@@ -21,9 +21,9 @@ static int64_t widest(const struct model *model) { return up(model->ninp > model
 /* Bytes of room that a window takes: what lstmq_window and cross_entropy take of it. */
 EXPORT int64_t lstmq_room(const struct model *model, int64_t n, int64_t bsz) {
     const int64_t rows = n * bsz, units = up(model->nhid, LANES);
-    const int64_t layers = 2 * (bsz + rows) * widest(model) + 8 * (bsz + rows) + 4 * (4 * rows + 6 * bsz) * units;
+    const int64_t layers = (bsz + rows) * (widest(model) + 4) + 4 * (4 * rows + 6 * bsz) * units;
     const int64_t softmax = 4 * rows * PANEL * BLOCK + 16 * rows;
-    return layers + softmax + 12 * 64; /* each of the 12 parts begins at a multiple of 64 */
+    return layers + softmax + 10 * 64; /* each of the 10 parts begins at a multiple of 64 */
 }
 
 /* Carve `bytes` off the room. */
@@ -67,46 +67,44 @@ EXPORT int lstmq_window(const struct model *model, int isa, int64_t n, int64_t b
         if (input[m] < 0 || input[m] >= model->ntoken || (targets && (targets[m] < 0 || targets[m] >= model->ntoken)))
             return -1;
 
-    /* What a layer reads, and what it writes: its state before the window first, then its output, step by step. */
-    int8_t *integers[2] = {take(&room, (bsz + rows) * widest(model)), take(&room, (bsz + rows) * widest(model))};
-    float *scales[2] = {take(&room, 4 * (bsz + rows)), take(&room, 4 * (bsz + rows))};
+    /* What a layer reads, all of it before it writes: its state before the window, then its output, step by step. */
+    int8_t *integers = take(&room, (bsz + rows) * widest(model));
+    float *scales = take(&room, 4 * (bsz + rows));
     float *prepared = take(&room, 4 * rows * gates), *stepped = take(&room, 4 * bsz * gates);
     float *h = take(&room, 4 * bsz * units), *c = take(&room, 4 * bsz * units);
-    const int8_t *in = integers[0];
-    const float *in_scale = scales[0];
+    const int8_t *in = integers;
+    const float *in_scale = scales;
 
     const int64_t wide = model->input[0].depth;
     for (int64_t m = 0; m < rows; m++) { /* the embedding's rows are integers already */
-        memcpy(integers[0] + m * wide, model->encoder + input[m] * model->ninp, (size_t)model->ninp);
-        memset(integers[0] + m * wide + model->ninp, 0, (size_t)(wide - model->ninp));
-        scales[0][m] = model->encoder_scale[input[m]];
+        memcpy(integers + m * wide, model->encoder + input[m] * model->ninp, (size_t)model->ninp);
+        memset(integers + m * wide + model->ninp, 0, (size_t)(wide - model->ninp));
+        scales[m] = model->encoder_scale[input[m]];
     }
     for (int64_t layer = 0; layer < model->nlayers; layer++) {
         const struct matrix *to = &model->input[layer], *back = &model->recurrent[layer];
         const int64_t depth = back->depth;
-        int8_t *out = integers[(layer + 1) % 2];
-        float *out_scale = scales[(layer + 1) % 2];
         float *layers_hidden = hidden + layer * bsz * nhid, *layers_cell = cell + layer * bsz * nhid;
         kernel->product(in, in_scale, rows, to, 0, to->blocks, to->bias, 0, prepared, gates);
         memset(c, 0, (size_t)(4 * bsz * units));
         for (int64_t b = 0; b < bsz; b++) {
             memcpy(c + b * units, layers_cell + b * nhid, (size_t)(4 * nhid));
-            kernel->quantize(layers_hidden + b * nhid, nhid, depth, out + b * depth, out_scale + b);
+            kernel->quantize(layers_hidden + b * nhid, nhid, depth, integers + b * depth, scales + b);
         }
         for (int64_t t = 0; t < n; t++) {
-            kernel->product(out + t * bsz * depth, out_scale + t * bsz, bsz, back, 0, back->blocks,
+            kernel->product(integers + t * bsz * depth, scales + t * bsz, bsz, back, 0, back->blocks,
                             prepared + t * bsz * gates, gates, stepped, gates);
             for (int64_t b = 0; b < bsz; b++) {
                 const int64_t row = (t + 1) * bsz + b;
                 kernel->step(stepped + b * gates, units, c + b * units, h + b * units);
-                kernel->quantize(h + b * units, nhid, depth, out + row * depth, out_scale + row);
+                kernel->quantize(h + b * units, nhid, depth, integers + row * depth, scales + row);
             }
         }
         for (int64_t b = 0; b < bsz; b++) {
             memcpy(layers_cell + b * nhid, c + b * units, (size_t)(4 * nhid));
             memcpy(layers_hidden + b * nhid, h + b * units, (size_t)(4 * nhid));
         }
-        in = out + bsz * depth, in_scale = out_scale + bsz;
+        in = integers + bsz * depth, in_scale = scales + bsz;
     }
     if (logits) {
         const int64_t stride = model->decoder->blocks * BLOCK;
