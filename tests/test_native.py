@@ -24,6 +24,21 @@ def test_state_that_is_carried_equals_one_long_window(model, bsz, bptt, seed):
     assert evaluate(quantized, source, bptt) == pytest.approx(evaluate(quantized, source, 100), rel=1e-6)
 
 
+@given(model=models(max_width=40), bsz=st.integers(1, 3), seed=seeds)
+def test_its_state_is_float32s_within_8_bits_whatever_the_biases(model, bsz, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "bias" in name:
+                weight.uniform_(-2, 2, generator=generator)
+    ids = stream(model.config.ntoken, 20 * bsz, seed).view(20, bsz)
+    with torch.no_grad():
+        _, (h, c) = model.eval()(ids, model.init_hidden(bsz))
+    _, (told_h, told_c) = quantize(model, "int8-native")(ids, model.init_hidden(bsz))
+    assert (told_h - h).abs().max() < 0.05
+    assert (told_c - c).abs().max() < 0.05 * max(1, c.abs().max().item())
+
+
 @given(model=models())
 def test_its_state_is_plain_tensors_of_the_shapes_that_are_said(model):
     state = quantize(model, "int8-native").state_dict()

@@ -86,7 +86,7 @@ EXPORT int lstmq_window(const struct model *model, int isa, int64_t n, int64_t b
         const int64_t depth = back->depth;
         float *layers_hidden = hidden + layer * bsz * nhid, *layers_cell = cell + layer * bsz * nhid;
         kernel->product(in, in_scale, rows, to, 0, to->blocks, to->bias, 0, prepared, gates);
-        memset(c, 0, (size_t)(4 * bsz * units));
+        memset(c, 0, (size_t)(4 * bsz * units)); /* units that are padding are to compute with numbers, too */
         for (int64_t b = 0; b < bsz; b++) {
             memcpy(c + b * units, layers_cell + b * nhid, (size_t)(4 * nhid));
             kernel->quantize(layers_hidden + b * nhid, nhid, depth, integers + b * depth, scales + b);
