@@ -64,3 +64,23 @@ def test_an_operator_that_stays_float_is_refused(model, left, monkeypatch):
     monkeypatch.setattr(quantization, "quantize_dynamic", without)
     with pytest.raises(QuantizationError, match=f"left {left} in float32, expected {graph.INT8[left]}"):
         graph.in_int8(graph.build(model), ("LSTM", "MatMul", "Gather"))
+
+
+def test_one_operator_of_several_that_stays_float_is_seen_and_one_that_is_gone(model):
+    """As a quantizer might leave them that passes over a layer, or makes something else of it."""
+    floats, whole = graph.build(model).graph, ("LSTM", "MatMul", "Gather")
+    pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")
+    quantized = graph.in_int8(graph.build(model), whole).graph
+    graph._check(quantized, whole)
+    (first, _) = [node for node in floats.node if node.op_type == "LSTM"]
+    left = type(quantized)()
+    left.CopyFrom(quantized)
+    left.node.append(first)
+    left.initializer.extend(each for each in floats.initializer if each.name in first.input)
+    gone = type(quantized)()
+    gone.CopyFrom(quantized)
+    del gone.node[:]
+    gone.node.extend(node for node in quantized.node if node.op_type != "DynamicQuantizeLSTM")
+    for wrong in (left, gone):
+        with pytest.raises(QuantizationError, match="left LSTM in float32, expected DynamicQuantizeLSTM"):
+            graph._check(wrong, whole)
