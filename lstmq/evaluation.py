@@ -76,10 +76,8 @@ class Reader:
         output = self.read(window.inputs)
         if window.loss is not None or self._window_loss is None:
             return window.total_loss(output), output
-        after, self._hidden = self._hidden, before
-        total = self.total_loss(window)
-        self._hidden = after
-        return total, output
+        self._hidden = before
+        return self.total_loss(window), output
 
     def _cast(self, value: Any) -> Any:
         if isinstance(value, tuple):
