@@ -27,6 +27,7 @@ from lstmq.environments import HERE, THERE, Environment, SessionError
 from lstmq.fidelity import compare_predictions
 from lstmq.handover import hand_over
 from lstmq.machine import describe_machine
+from lstmq.native import NativeModel
 from lstmq.quantization import FLOAT32, quantize
 from lstmq.session import Plan, measure
 from lstmq.size import model_size
@@ -532,3 +533,16 @@ def test_a_real_worker_that_refuses_is_one_line(processes):
     with pytest.raises(SessionError, match=r"^the worker here: no engine 'abacus' in torch .*$"):
         measure(WORKLOAD, plan, [Environment.here()])
     assert len(processes) == 1
+
+
+def test_an_engine_that_was_moved_gets_ready_before_it_is_timed(model, monkeypatch):
+    """What packs, compiles or makes a session when it first reads does so on no clock; torch's own models have nothing to."""
+    read, asked = [], worker.Worker()
+    monkeypatch.setattr(worker, "evaluate", lambda model, stream, bptt: read.append((type(model), len(stream), bptt)))
+    asked.engine, asked.bptt, asked.stream = None, 25, next_words(batchify(stream(30, 60, 0), 1))
+    asked.models = {name: quantize(model, name) for name in ("int8", "int8-native")}
+    before = asked.models["int8-native"]
+    for name in asked.models:
+        asked.move(name)
+    assert read == [(NativeModel, 25, 25)]
+    assert asked.models["int8-native"] is not before
