@@ -536,7 +536,7 @@ def test_a_real_worker_that_refuses_is_one_line(processes):
 
 
 def test_an_engine_that_was_moved_gets_ready_before_it_is_timed(model, monkeypatch):
-    """What packs, compiles or makes a session when it first reads does so on no clock; torch's own models have nothing to."""
+    """What packs, compiles or makes a session when it first reads does so on no clock."""
     read, asked = [], worker.Worker()
     monkeypatch.setattr(worker, "evaluate", lambda model, stream, bptt: read.append((type(model), len(stream), bptt)))
     asked.engine, asked.bptt, asked.stream = None, 25, next_words(batchify(stream(30, 60, 0), 1))
