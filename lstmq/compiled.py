@@ -25,7 +25,7 @@ def missing() -> str:
 
 
 def make(model: LSTMModel) -> LanguageModel:
-    """Return a copy in bfloat16, which is compiled when it first reads: that takes half a minute.
+    """Return a copy in bfloat16, which is compiled when it first reads: that takes its time.
 
     Raises:
         QuantizationError: if it is not float32.

@@ -24,8 +24,8 @@ class Scheme:
         make: returns another model for a float32 one, which it leaves as it was, bit by bit; it raises
             :class:`QuantizationError` rather than return a model that is not quantized.
         missing: returns what the scheme needs besides torch and has not here, empty if nothing.
-        of: the kind of model that it is for.
         wants: returns what it wants here besides, without which it is right, but slow; empty if nothing.
+        of: the kind of model that it is for.
         by_default: whether it is measured where nobody says what to measure.
     """
 
