@@ -62,6 +62,7 @@ def environments(recording: Recording) -> list[str]:
     for name, told in recording.environments.items():
         machine = told["machine"]
         where = f"{machine['cpu']} ({machine['isa']}), torch {machine['torch']}, engine {machine['engine']}"
+        where += f", kernels {machine['native']}" if "int8-native" in told["models"] else ""
         lines.append(f"{name}: {where}, Python {machine['python']}, lstmq {told['lstmq']} in {told['place']}")
         sides.append((machine["torch"], machine["python"], told["place"]))
     if len(sides) == 2 and sides[0] == sides[1]:

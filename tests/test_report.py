@@ -97,3 +97,10 @@ def test_an_environment_is_a_line_and_how_it_was_measured_another():
     assert (
         "8 fresh processes of each, 1 slices and 1 more, quantized, in each" in report.environments(more.recording)[1]
     )
+
+
+def test_the_kernels_that_computed_are_told_where_they_did():
+    run = a_run(told={"machine": {"native": "avx2"}})
+    assert "kernels" not in report.environments(run.recording)[0]
+    run.recording.environments["here"]["models"].append("int8-native")
+    assert ", engine x86, kernels avx2, Python" in report.environments(run.recording)[0]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from lstmq import LSTMModel, ModelConfig, checkpoint
+from lstmq import SCHEMES, LSTMModel, ModelConfig, checkpoint
 from lstmq.cli import main
 from lstmq.workload import sample_folder
 
@@ -363,6 +363,24 @@ def test_without_dynamic_quantization_int8_is_skipped_and_not_measured_and_all_e
     report = CliRunner().invoke(main, ["report", str(tmp_path / "storage")])
     assert report.exit_code == 0
     assert re.search(r"int8 was not measured at torch .*: removed in torch \d", report.output)
+
+
+def test_what_nobody_asks_for_is_gated_where_it_can_be(tmp_path):
+    """Against another environment torch's own; what needs another package, where it is; all, if all are asked for."""
+    case = [BENCHMARKS / "test_evaluation.py", "--collect-only", "-q"]
+    runs = [], ["--gate-against", sys.executable], ["--gate-against", sys.executable, "--scheme", "ort-int8"]
+    results = run_pytest(tmp_path, *([*case, *options] for options in (*runs, ["--scheme", "all"])))
+    ours, torchs, asked, every = (set(re.findall(r"test_scheme\[(.*)\]", result.out)) for result in results)
+    assert torchs == {"int8", "int8-embedding", "int8-embedding4", "bf16"}
+    assert ours == {*torchs, "int8-native", "ort-int8"}
+    assert asked == {"ort-int8"}
+    assert every == {*SCHEMES}
+
+    nothing = [BENCHMARKS / "test_evaluation.py", "-k", "nothing_such"]
+    (result,) = run_pytest(tmp_path, nothing, SABOTAGE=json.dumps({"without": "onnxruntime"}))
+    assert "left out: ort-int8, which needs ONNX Runtime: pip install 'lstmq[onnxruntime]'" in result.out
+    assert result.code == NOT_MEASURED
+    assert "floor ort-int8 all" not in result.verdicts
 
 
 def test_a_worker_that_dies_ends_the_session_in_one_line_and_nothing_is_saved(suite, tmp_path):

@@ -6,6 +6,7 @@ So it reaches the process of pytest and those of its workers. SABOTAGE says, in 
     slower:  a share              int8 takes longer by it, and the other schemes do not
     jitter:  a share              slices are not read; the clock tells what they would cost, within this share
     removed: true                 torch has no dynamic quantization any more
+    without: a package            it is not installed
     kill:    worker or session    in the middle of the timing, the worker kills itself, or interrupts pytest
 """
 
@@ -192,6 +193,8 @@ def spoil_evaluation(module):
         time.process_time = lambda: told
 
 
+if "without" in SABOTAGE:
+    sys.modules[SABOTAGE["without"]] = None
 if SABOTAGE.get("kill") == "session":  # Python does not hear SIGINT if what started the tests ignores it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 after_import("lstmq.quantization", spoil_quantization)
