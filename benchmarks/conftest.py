@@ -13,16 +13,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from pytest_benchmark.storage.file import FileStorage
 
 from gating import TUTORIALS, Gate, add_options
-from lstmq import Workload, gate, plots, report, runs, saved
-from lstmq.comparison import clock
-from lstmq.environments import HERE
-from lstmq.errors import in_a_line
-from lstmq.files import whole_file
-from lstmq.intervals import Interval, median_interval
-from lstmq.proposals import replacements
-from lstmq.session import Plan
-from lstmq.streams import Stream
-from lstmq.verdicts import Outcome, Verdict, worst
+from lstmq import Workload
+from lstmq.comparison.paired import clock
+from lstmq.errors import one_line
+from lstmq.files import atomic_write
+from lstmq.gate import judge, run_file, runs
+from lstmq.gate.processes import HERE
+from lstmq.gate.proposals import proposed_limits
+from lstmq.gate.session import Plan
+from lstmq.gate.statistics import ConfidenceInterval, median_interval
+from lstmq.gate.verdicts import Outcome, Verdict, worst
+from lstmq.report import session_plot, tables
+from lstmq.text.streams import Stream
 
 WARM_UP = 2  # pairs that do not count
 TOLD = [0.0]  # seconds that workers have told pytest-benchmark, one sum after the other
@@ -65,7 +67,7 @@ def timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callab
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
                 run = this.run
         except (ValueError, OSError, RuntimeError) as error:  # of the session, or of handing a model over to it
-            this.broken = request.session.shouldfail = in_a_line(error)  # nothing is begun after this case
+            this.broken = request.session.shouldfail = one_line(error)  # nothing is begun after this case
             raise NotPassed(this.broken, pytrace=False) from None
         if model in (absent := run.recording.environments[HERE]["absent"]):
             pytest.skip(f"not measured: {absent[model]}")  # which is the gate's verdict, too, and no pass
@@ -79,13 +81,13 @@ def timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callab
 
 
 @pytest.fixture
-def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[..., Interval]:
+def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[..., ConfidenceInterval]:
     """Give ``measure_ratio(reference, target)``: the reference's seconds over the target's, slice by slice.
 
     pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
     """
 
-    def measure_ratio(reference: Read, target: Read, pairs: int) -> Interval:
+    def measure_ratio(reference: Read, target: Read, pairs: int) -> ConfidenceInterval:
         now, seconds = clock(), []
         stream, tokens = workload.speed.stream, Plan.tokens
         starts = cycle(range(0, len(stream) - tokens + 1, tokens))  # consecutive, and again from the first
@@ -110,7 +112,7 @@ def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[.
 @pytest.fixture
 def judge_session(pytestconfig: pytest.Config) -> Callable[[], list[Verdict]]:
     """Give ``judge_session()``: the verdicts on this machine, which fail a case if nothing can be judged here."""
-    return lambda: _passed(gate.judge_session(pytestconfig.stash[GATE].run))
+    return lambda: _passed(judge.judge_session(pytestconfig.stash[GATE].run))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def judge_scheme(pytestconfig: pytest.Config) -> Callable[[str], list[Verdict]]:
 def judge(pytestconfig: pytest.Config) -> Callable[..., list[Verdict]]:
     """Give ``judge("train", overhead=interval)``: it fails a case with every figure past its row of the floors."""
 
-    def judge(case: str, **figures: Interval) -> list[Verdict]:
+    def judge(case: str, **figures: ConfidenceInterval) -> list[Verdict]:
         told = {metric: asdict(figure) for metric, figure in figures.items()}
         return _passed(pytestconfig.stash[GATE].judge_other(case, told))
 
@@ -157,7 +159,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         session.config.stash[GATE] = Gate(session.config)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        raise pytest.UsageError(in_a_line(error)) from None
+        raise pytest.UsageError(one_line(error)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -210,7 +212,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, o
     if this.measured:
         verdicts = this.verdicts()
         run = replace(this.run, outcome=worst(verdicts).value)
-        output_json[saved.KEY] = saved.as_json(run, [asdict(verdict) for verdict in verdicts])
+        output_json[run_file.KEY] = run_file.as_json(run, [asdict(verdict) for verdict in verdicts])
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-benchmark's tables
@@ -220,28 +222,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     verdicts, line = this.verdicts(), terminalreporter.line
     notes = [f"speed and size: {this.described['speed']}", f"loss: {this.described['loss']}"]
-    notes += report.environments(this.run.recording) if this.measured else []
+    notes += tables.describe_environments(this.run.recording) if this.measured else []
     notes += [f"baseline: {this.which}"] if this.which else []
     notes += [f"left out: {scheme}, which needs {need}" for scheme, need in this.left_out.items()]
-    conclusion = "cut short: nothing is concluded" if this.code is None else report.conclusion(verdicts)
+    conclusion = "cut short: nothing is concluded" if this.code is None else tables.conclusion(verdicts)
     if this.code not in (None, worst(verdicts).exit_code):
         conclusion += f"; but a case failed (exit code {this.code})"
-    limits = "benchmarks/floors.toml" if this.limits == TUTORIALS else this.limits
+    limits = "benchmarks/limits.toml" if this.limits == TUTORIALS else this.limits
     terminalreporter.section(f"the gate, against {limits}")
-    for each in (*notes, "", *report.verdict_lines(verdicts), "", conclusion):
+    for each in (*notes, "", *tables.verdict_lines(verdicts), "", conclusion):
         line(each)
     command = re.sub(r"//[^/@ ]+@", "//***@", " ".join(["pytest", *map(str, config.invocation_params.args)]))
-    if rows := replacements(verdicts, this.floors, this.facts, datetime.now(UTC).date().isoformat(), command):
+    if rows := proposed_limits(verdicts, this.floors, this.facts, datetime.now(UTC).date().isoformat(), command):
         proposal = config.rootpath / ".benchmarks" / TUTORIALS.name
         proposal.parent.mkdir(exist_ok=True)
-        with whole_file(proposal) as path:
+        with atomic_write(proposal) as path:
             path.write_text(rows, encoding="utf-8")
         line(f"\nIf it is to stay so, these rows (also in {proposal}) replace the floors':\n\n{rows}")
     if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and this.code is not None:
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write("\n".join([*report.verdict_markdown(verdicts, notes), "", conclusion]) + "\n")
+            file.write("\n".join([*tables.verdict_markdown(verdicts, notes), "", conclusion]) + "\n")
     if config.getoption("--gate-plot") and this.measured:
-        plots.plot_run(this.run, verdicts, config.getoption("--gate-plot"))
+        session_plot.plot_run(this.run, verdicts, config.getoption("--gate-plot"))
         line(f"drawn: {config.getoption('--gate-plot')}")
 
 

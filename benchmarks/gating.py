@@ -10,20 +10,21 @@ import torch
 from pytest_benchmark.storage.file import FileStorage
 from torch import nn
 
-from lstmq import SCHEMES, ModelConfig, baselines, gate, runs, saved
-from lstmq.cli.common import progress
-from lstmq.curves import check_plot
-from lstmq.eager import check_engine
-from lstmq.environments import Environment
-from lstmq.floors import Floors, load_floors
-from lstmq.intervals import ENOUGH
-from lstmq.machine import describe_machine
-from lstmq.quantization import ALL, choose
-from lstmq.session import MORE, Plan, Recording, measure
-from lstmq.verdicts import Verdict, not_measured, worst
-from lstmq.workload import DEFAULT_TOKENS, load_workload
+from lstmq import SCHEMES, ModelConfig
+from lstmq.cli.options import progress
+from lstmq.comparison.machine import describe_machine
+from lstmq.gate import baseline, judge, run_file, runs
+from lstmq.gate.limits import Limits, load_limits
+from lstmq.gate.processes import Environment
+from lstmq.gate.session import QUANTIZED_PER_SLICE, Plan, Recording, measure
+from lstmq.gate.statistics import MIN_SAMPLES
+from lstmq.gate.verdicts import Verdict, not_measured, worst
+from lstmq.quantization.schemes import ALL, select_schemes
+from lstmq.quantization.torch_ao import check_engine
+from lstmq.training.log import check_figure_path
+from lstmq.workload.loading import DEFAULT_TOKENS, load_workload
 
-TUTORIALS = Path(__file__).with_name("floors.toml")  # limits of the tutorial's shape
+TUTORIALS = Path(__file__).with_name("limits.toml")  # limits of the tutorial's shape
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -36,7 +37,7 @@ def add_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--workload",
         metavar="FILE.py:FUNCTION",
-        help="a model of your own: what the function returns, held to the floors.toml beside the file",
+        help="a model of your own: what the function returns, held to the limits.toml beside the file",
     )
     group.addoption("--tokens", type=int, help=f"length of the test text (default: {DEFAULT_TOKENS} at most)")
     group.addoption("--bptt", type=int, default=25, help="longest window, in tokens (default: %(default)s)")
@@ -48,12 +49,12 @@ def add_options(group: pytest.OptionGroup) -> None:
         choices=[ALL, *SCHEMES],
         help="gate this one; may be repeated (default: those that are quickly made, or that --floors have rows of)",
     )
-    group.addoption("--floors", type=Path, help="limits for a shape of your own (default: floors.toml, the tutorial's)")
+    group.addoption("--floors", type=Path, help="limits for a shape of your own (default: limits.toml, the tutorial's)")
     group.addoption(
         "--pairs",
         type=int,
         default=Plan.pairs,
-        help=f"slices that each process reads in every model; with --gate-against, {MORE} times as many more in the "
+        help=f"slices that each process reads in every model; with --gate-against, {QUANTIZED_PER_SLICE} times as many more in the "
         "quantized (default: %(default)s)",
     )
     group.addoption("--workers", type=int, default=Plan.workers, help="fresh processes (default: %(default)s)")
@@ -98,12 +99,12 @@ class Gate:
         for name in ("--threads", "--bptt", "--workers", "--pairs"):
             if option(name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {option(name)}")
-        if option("--workers") < ENOUGH > option("--pairs"):
-            raise ValueError(f"no interval of 99 % without {ENOUGH} --workers, or {ENOUGH} --pairs in each")
+        if option("--workers") < MIN_SAMPLES > option("--pairs"):
+            raise ValueError(f"no interval of 99 % without {MIN_SAMPLES} --workers, or {MIN_SAMPLES} --pairs in each")
         torch.set_num_threads(option("--threads"))
         check_engine(option("--engine"))
         if option("--gate-plot"):
-            check_plot(option("--gate-plot"))
+            check_figure_path(option("--gate-plot"))
         files = (option("--corpus"), option("--checkpoint"), option("--vocabulary"))
         self.workload = load_workload(*files, option("--tokens"), DEFAULT_TOKENS, option("--workload"))
         if (steps := len(self.workload.speed.stream)) < Plan.tokens:
@@ -114,12 +115,12 @@ class Gate:
             if not own.is_file():
                 raise ValueError(f"a workload of your own needs limits of its own: --floors FILE, or {own}")
         self.limits = own or TUTORIALS
-        self.floors: Floors = load_floors(self.limits)
+        self.floors: Limits = load_limits(self.limits)
         asked = option("--scheme") or ([] if own is None else [scheme for scheme in SCHEMES if scheme in self.floors])
         against = option("--gate-against")
         # Another environment is mostly another torch: other engines are held against themselves only if asked for.
         known = [name for name in self.floors if name in SCHEMES and (SCHEMES[name].of is nn.Module or not against)]
-        schemes, self.left_out = choose(asked, self.workload.speed.model, known)
+        schemes, self.left_out = select_schemes(asked, self.workload.speed.model, known)
         if not schemes:
             raise ValueError(f"{own}: expected rows of a scheme, {', '.join(SCHEMES)}, found none")
         self._environments = [Environment.here()]
@@ -131,7 +132,7 @@ class Gate:
             schemes=schemes,
             workers=option("--workers"),
             pairs=option("--pairs"),
-            more=MORE * option("--pairs") if against else 0,
+            more=QUANTIZED_PER_SLICE * option("--pairs") if against else 0,
             bptt=option("--bptt"),
             threads=option("--threads"),
             engine=option("--engine"),
@@ -169,13 +170,13 @@ class Gate:
         storage = config._benchmarksession.storage
         if isinstance(storage, FileStorage):
             paths = storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare)
-            found = map(saved.read, reversed(paths))
+            found = map(run_file.read_run, reversed(paths))
         else:  # Elasticsearch's, whose own loading leaves out all that is ours; the newest documents come first
             hits = storage._search(storage._project_name, None if compare is True else compare)["hits"]["hits"]
             documents = {hit["_source"]["benchmark_id"]: hit["_source"] for hit in reversed(hits)}
-            found = (saved.from_json(document, name) for name, document in reversed(documents.items()))
+            found = (run_file.from_json(document, name) for name, document in reversed(documents.items()))
         now = runs.conditions(self.facts, self.described, asdict(self.plan))
-        return baselines.choose(found, now, self.plan.schemes, named=compare is not True, required=required)
+        return baseline.select_baseline(found, now, self.plan.schemes, named=compare is not True, required=required)
 
     @property
     def measured(self) -> bool:
@@ -203,21 +204,21 @@ class Gate:
     def judge_scheme(self, scheme: str) -> list[Verdict]:
         """Judge a scheme whose case ran to its end."""
         self.cases.append(scheme)
-        return gate.judge_scheme(self.run, scheme, self._baseline)
+        return judge.judge_scheme(self.run, scheme, self._baseline)
 
     def judge_other(self, case: str, figures: dict[str, dict[str, float]]) -> list[Verdict]:
         """Judge a case that is no scheme's."""
         self.others[case] = figures
-        return gate.judge_other(case, figures, self.floors, str(self.facts["isa"]), self._exempt)
+        return judge.judge_other_case(case, figures, self.floors, str(self.facts["isa"]), self._exempt)
 
     def verdicts(self) -> list[Verdict]:
         """Judge all that there is; if no session was measured, no scheme was."""
         if self.measured:
-            return gate.judge(self.run, self._baseline)
+            return judge.judge(self.run, self._baseline)
         why = self.broken or "no benchmark of it ran"
         missing = [not_measured(scheme, "all", why) for scheme in self.plan.schemes]
         isa = str(self.facts["isa"])
-        return missing + gate.judge_others(self.others, self.failures, self.floors, isa, self._exempt)
+        return missing + judge.judge_other_cases(self.others, self.failures, self.floors, isa, self._exempt)
 
     def conclude(self, failed: bool) -> int:
         """Settle the exit code; it is never 0 if a case ``failed``."""

@@ -5,8 +5,8 @@ import tracemalloc
 import pytest
 
 from lstmq import Corpus, Dictionary
-from lstmq.intervals import exactly
-from lstmq.workload import find_corpus
+from lstmq.gate.statistics import exact
+from lstmq.workload.loading import find_corpus
 
 
 def peak_and_current(build):
@@ -34,4 +34,4 @@ def test_corpus(benchmark, facts, pytestconfig, judge):
     benchmark.extra_info.update(facts, tokens=tokens, peak_bytes=peak, bytes_per_token=per_token)
     if benchmark.stats:
         benchmark.extra_info["tokens_per_second"] = tokens / benchmark.stats.stats.median
-    judge("corpus", bytes_per_token=exactly(per_token))
+    judge("corpus", bytes_per_token=exact(per_token))

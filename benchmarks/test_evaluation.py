@@ -5,8 +5,8 @@ The times are of fresh processes, which :mod:`lstmq.session` asks in turn; the v
 
 from dataclasses import asdict
 
-from lstmq.environments import HERE
-from lstmq.quantization import FLOAT32
+from lstmq.gate.processes import HERE
+from lstmq.quantization.schemes import FLOAT32
 
 
 def test_float32(benchmark, timed, facts, judge_session):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lstmq import evaluate
-from lstmq.comparison import clock
+from lstmq.comparison.paired import clock
 
 
 def bare_loop(model, stream, bptt):

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from lstmq import Corpus, LSTMModel, get_batch
-from lstmq.comparison import clock
-from lstmq.training import TrainConfig, Trainer
-from lstmq.workload import load_subject, sample_folder
+from lstmq.comparison.paired import clock
+from lstmq.training.trainer import TrainConfig, Trainer
+from lstmq.workload.loading import load_text_subject, sample_folder
 
 
 def bare_steps(model, source, config):
@@ -31,7 +31,7 @@ def bare_steps(model, source, config):
 def test_trainer(benchmark, measure_ratio, facts, judge):
     """On the sample's small model, where whatever stands around the arithmetic shows most."""
     text, config = Corpus(sample_folder()), TrainConfig(epochs=1000, lr=0.1)
-    shape = load_subject().model.config
+    shape = load_text_subject().model.config
     trainer, bare = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
     trainer = Trainer(trainer, text.train, text.valid[:40], config)
     run, bare_run = trainer.run(), bare_steps(bare, trainer.source, config)

@@ -1,39 +1,7 @@
-"""A word-level LSTM language model in float32 and in int8, and what it takes to compare the two."""
+"""An LSTM language model in float32 and in int8, and the regression gate for both."""
 
-from lstmq.batching import batchify, get_batch
-from lstmq.corpus import Corpus, Dictionary
-from lstmq.errors import QuantizationError
-from lstmq.evaluation import evaluate, perplexity
-from lstmq.generation import generate
-from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig, repackage_hidden
-from lstmq.quantization import SCHEMES, Scheme, quantize
-from lstmq.size import ModelSize, model_size
-from lstmq.streams import Stream, next_words
-from lstmq.subjects import Subject, Workload
+import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-__all__ = [
-    "SCHEMES",
-    "Corpus",
-    "Dictionary",
-    "Hidden",
-    "LSTMModel",
-    "LanguageModel",
-    "ModelConfig",
-    "ModelSize",
-    "QuantizationError",
-    "Scheme",
-    "Stream",
-    "Subject",
-    "Workload",
-    "batchify",
-    "evaluate",
-    "generate",
-    "get_batch",
-    "model_size",
-    "next_words",
-    "perplexity",
-    "quantize",
-    "repackage_hidden",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ DESCRIPTORS = ("/dev/fd/", "/dev/std", "/proc/")
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and move it there when the block ends well.
 
     After an error or an interrupt the old file, if any, is as it was. A device or a pipe is written to directly.

@@ -7,11 +7,11 @@ import torch
 from hypothesis import strategies as st
 
 from lstmq import LSTMModel, ModelConfig
-from lstmq.environments import HERE, THERE
-from lstmq.quantization import FLOAT32
-from lstmq.runs import Run
-from lstmq.session import Plan, Recording
-from lstmq.worker import COPY, PROTOCOL
+from lstmq.gate.processes import HERE, THERE
+from lstmq.gate.runs import Run
+from lstmq.gate.session import Plan, Recording
+from lstmq.gate.worker import FLOAT32_COPY, PROTOCOL
+from lstmq.quantization.schemes import FLOAT32
 
 # Anything that survives being written between spaces: no white space inside, no lone surrogates, not empty.
 words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(lambda text: text.split() == [text])
@@ -43,7 +43,7 @@ def stream(ntoken, tokens, seed):
 
 
 MACHINE = {"cpu": "a processor", "isa": "avx2", "torch": "2.13.0", "engine": "x86", "threads": 1, "python": "3.12.1"}
-SECONDS = {FLOAT32: 3e-2, COPY: 3e-2, "int8": 1e-2}  # of a slice
+SECONDS = {FLOAT32: 3e-2, FLOAT32_COPY: 3e-2, "int8": 1e-2}  # of a slice
 SIZES = {FLOAT32: 4_000, "int8": 2_000}  # bytes
 FAR = {FLOAT32: (3.0, 0.0, 1.0), "int8": (3.0002, 0.001, 0.9)}  # nats per token, nats, a share
 FLOORS = {"int8": {"speedup": {"at_least": 2.0, "measured": 3.0}, "kl": {"at_most": 0.003, "measured": 0.001}}}
@@ -77,7 +77,7 @@ def environment(name, models, machine=None, sizes=None, far=None, absent=None):
             for name, total in (SIZES | (sizes or {})).items()
             if name in models
         },
-        "fidelity": {name: fidelity(*(FAR | (far or {}))[name]) for name in models if name != COPY},
+        "fidelity": {name: fidelity(*(FAR | (far or {}))[name]) for name in models if name != FLOAT32_COPY},
     }
 
 
@@ -145,8 +145,8 @@ def noisy_runs(draw, there=None, calm=False):
     workers, each = draw(enough if calm else st.tuples(st.integers(1, 12), st.integers(1, 10)))
     arms = {name: draw(times(seconds, workers, each)) for name, seconds in SECONDS.items()}
     arms["int8"] = draw(times(draw(st.floats(0.005, 0.05)), workers, each))
-    arms[COPY] = arms[FLOAT32] if calm else arms[COPY]
+    arms[FLOAT32_COPY] = arms[FLOAT32] if calm else arms[FLOAT32_COPY]
     other = {name: draw(times(seconds, workers, each)) for name, seconds in SECONDS.items()}
-    other[COPY] = other[FLOAT32] if calm else other[COPY]
+    other[FLOAT32_COPY] = other[FLOAT32] if calm else other[FLOAT32_COPY]
     with_other = draw(st.booleans()) if there is None else there
     return a_run(arms, other if with_other else None)

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from run import SESSIONS, read
 
-from lstmq import gate
-from lstmq.against import judge_kept, judge_slower
-from lstmq.environments import HERE, THERE
-from lstmq.floors import load_floors, rows_of
-from lstmq.intervals import over_workers, share_interval
-from lstmq.quantization import FLOAT32
-from lstmq.runs import Run
-from lstmq.session import Recording
-from lstmq.verdicts import Outcome
-from lstmq.worker import COPY
+from lstmq.gate import judge
+from lstmq.gate.limits import limits_for, load_limits
+from lstmq.gate.paired import judge_kept_speedup, judge_slower
+from lstmq.gate.processes import HERE, THERE
+from lstmq.gate.runs import Run
+from lstmq.gate.session import Recording
+from lstmq.gate.statistics import binomial_interval, interval_over_processes
+from lstmq.gate.verdicts import Outcome
+from lstmq.gate.worker import FLOAT32_COPY
+from lstmq.quantization.schemes import FLOAT32
 
 FOLDER = Path(__file__).parent
-FLOORS = load_floors(FOLDER.parent / "floors.toml")
+FLOORS = load_limits(FOLDER.parent / "limits.toml")
 SCHEME = "int8"
 OUTCOMES = (Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID)
 
@@ -39,7 +39,7 @@ def run_of(session, clock="seconds"):
 
 def judged(run, verdict):
     """Return the outcome as a session has it: invalid if the machine is."""
-    return Outcome.INVALID if gate.is_noisy(run) else verdict.outcome
+    return Outcome.INVALID if judge.is_noisy(run) else verdict.outcome
 
 
 def against(run):
@@ -48,13 +48,13 @@ def against(run):
 
 def floor(run):
     speedup = {"speedup": run.speedup(SCHEME)}
-    rows = {SCHEME: {"speedup": rows_of(FLOORS, SCHEME, run.machine["isa"])["speedup"]}}
-    return judged(run, gate.judge_floors(SCHEME, speedup, rows, run.machine["isa"])[0])
+    rows = {SCHEME: {"speedup": limits_for(FLOORS, SCHEME, run.machine["isa"])["speedup"]}}
+    return judged(run, judge.judge_limits(SCHEME, speedup, rows, run.machine["isa"])[0])
 
 
 def kept(pairs):
     """Return the outcomes of comparing each run with the saved one before it, but for those that were too noisy."""
-    return [judged(now, judge_kept(now, then, SCHEME)) for then, now in pairs if not gate.is_noisy(then)]
+    return [judged(now, judge_kept_speedup(now, then, SCHEME)) for then, now in pairs if not judge.is_noisy(then)]
 
 
 def row(name, outcomes):
@@ -62,7 +62,7 @@ def row(name, outcomes):
     counts, n = Counter(outcomes), len(outcomes)
     if not n:
         return f"| {name} | 0 | | | | | |"
-    low, high = share_interval(counts[Outcome.FAIL], n)
+    low, high = binomial_interval(counts[Outcome.FAIL], n)
     shares = " | ".join(str(counts[outcome]) for outcome in OUTCOMES)
     return f"| {name} | {n} | {shares} | {100 * low:.1f} to {100 * high:.1f} % |"
 
@@ -119,7 +119,7 @@ def page(sessions):
         "|---|---:|---:|---|",
     ]
     for name, some in both:
-        copies = [over_workers(run.ratios((HERE, FLOAT32), (HERE, COPY))) for run in some]
+        copies = [interval_over_processes(run.ratios((HERE, FLOAT32), (HERE, FLOAT32_COPY))) for run in some]
         yield f"| float32 over its copy, {name} | {spread([each.median for each in copies])} |"
         yield f"| speedup, {name} | {spread([run.speedup(SCHEME).median for run in some])} |"
         here = [run.us_per_token(HERE, FLOAT32) for run in some]
@@ -148,7 +148,7 @@ def page(sessions):
 
 
 def slower(run):
-    return over_workers(run.ratios((HERE, SCHEME), (THERE, SCHEME))).median
+    return interval_over_processes(run.ratios((HERE, SCHEME), (THERE, SCHEME))).median
 
 
 def main():

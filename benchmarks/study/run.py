@@ -24,13 +24,13 @@ import click
 import torch
 
 from lstmq import evaluate
-from lstmq.environments import HERE, THERE, Environment
-from lstmq.session import MORE, Plan, measure
-from lstmq.workload import load_workload
+from lstmq.gate.processes import HERE, THERE, Environment
+from lstmq.gate.session import QUANTIZED_PER_SLICE, Plan, measure
+from lstmq.workload.loading import load_workload
 
 FOLDER = Path(__file__).parent
 SESSIONS = FOLDER / "sessions.jsonl.gz"
-PLAN = Plan(schemes=("int8",), more=MORE * Plan.pairs)  # what `--gate-against PYTHON --scheme int8` does
+PLAN = Plan(schemes=("int8",), more=QUANTIZED_PER_SLICE * Plan.pairs)  # what `--gate-against PYTHON --scheme int8` does
 SLOWDOWNS = (0, 2, 5, 10)  # percent by which int8 is slower here than there
 
 

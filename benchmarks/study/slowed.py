@@ -6,7 +6,7 @@ The share is spun away after every slice, on the clock that the slice is timed b
 import sys
 import time
 
-from lstmq import worker
+from lstmq.gate import worker
 
 SHARE = float(sys.argv[1])
 evaluate, quantize = worker.evaluate, worker.quantize

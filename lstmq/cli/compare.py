@@ -10,15 +10,13 @@ import click
 import torch
 from rich.console import Console
 
-from lstmq import __version__, report
-from lstmq.cli.common import FILE, Files, model_options, progress, stream_options
-from lstmq.comparison import compare
-from lstmq.custom import foreign
-from lstmq.files import whole_file
-from lstmq.machine import describe_machine
-from lstmq.quantization import ALL, SCHEMES, choose
-from lstmq.subjects import Workload
-from lstmq.workload import load_workload
+from lstmq import __version__
+from lstmq.cli.options import FILE, Files, model_options, progress, stream_options
+from lstmq.comparison import compare, describe_machine
+from lstmq.files import atomic_write
+from lstmq.quantization import ALL, SCHEMES, select_schemes
+from lstmq.report import tables
+from lstmq.workload import Workload, load_workload, user_errors
 
 
 @click.command("compare")
@@ -54,23 +52,28 @@ def compare_command(
     console = Console()
     workload = load_workload(**files, tokens=tokens, place=place)
     console.print(workload.speed.model, highlight=False, markup=False)
-    with whole_file(json_file) if json_file else nullcontext() as json_path:  # an unwritable place is found out now
-        chosen, left_out = choose(schemes, workload.speed.model)
-        with progress("comparing", workload.speed.stream.places) as advance, foreign(place):
+    with atomic_write(json_file) if json_file else nullcontext() as json_path:  # an unwritable place is found out now
+        chosen, left_out = select_schemes(schemes, workload.speed.model)
+        with progress("comparing", workload.speed.stream.places) as advance, user_errors(place):
             rows = compare(workload, chosen, bptt, engine, advance)
         machine = describe_machine(engine)
-        table = report.table(rows)
+        table = tables.comparison_table(rows)
         console.width = max(console.width, Console(width=1000).measure(table).maximum)  # a narrower terminal wraps
         console.print()
         console.print(table)
         console.print()
         without = [f"not measured: {name}, which needs {need}" for name, need in left_out.items()]
-        for line in (*provenance(workload, machine, chosen), report.spread(rows), report.readiness(rows), *without):
+        for line in (
+            *provenance(workload, machine, chosen),
+            tables.describe_spread(rows),
+            tables.describe_setup(rows),
+            *without,
+        ):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         if json_path:
             origins = {"speed_and_size": workload.speed.origin, "loss": workload.loss.origin}
             facts = {"lstmq": __version__, "machine": machine, "workload": origins, "bptt": bptt}
-            json_path.write_text(json.dumps(report.as_json(rows, facts), indent=2) + "\n", encoding="utf-8")
+            json_path.write_text(json.dumps(tables.as_json(rows, facts), indent=2) + "\n", encoding="utf-8")
 
 
 def provenance(workload: Workload, machine: dict[str, str | int], schemes: Sequence[str]) -> Iterator[str]:

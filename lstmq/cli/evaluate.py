@@ -5,11 +5,10 @@ from typing import Unpack
 import click
 import torch
 
-from lstmq.cli.common import Files, in_scheme, model_options, progress, scheme_option, stream_options
-from lstmq.evaluation import mean_loss, perplexity, window_losses
-from lstmq.model import LSTMModel
+from lstmq.cli.options import Files, in_scheme, model_options, progress, scheme_option, stream_options
+from lstmq.model import LSTMModel, mean_loss, perplexity, window_losses
 from lstmq.quantization import FLOAT32
-from lstmq.workload import load_subject
+from lstmq.workload import load_text_subject
 
 
 @click.command("evaluate")
@@ -27,7 +26,7 @@ def evaluate_command(
 ) -> None:
     """Print one model's loss and perplexity."""
     torch.set_num_threads(threads)
-    subject = load_subject(**files, tokens=tokens)
+    subject = load_text_subject(**files, tokens=tokens)
     model = in_scheme(subject.model, scheme, engine)
     windows = []
     with progress("evaluating", subject.stream.places) as advance:

@@ -6,15 +6,14 @@ from typing import Unpack, cast
 import click
 import torch
 
-from lstmq import __version__, exports
-from lstmq.cli.common import FILE, Files, model_options, stream_options
-from lstmq.evaluation import evaluate
-from lstmq.exports import Deployed
-from lstmq.fidelity import compare_predictions
-from lstmq.files import whole_file
-from lstmq.ort import OnnxModel
+from lstmq import __version__
+from lstmq.cli.options import FILE, Files, model_options, stream_options
+from lstmq.comparison import compare_predictions
+from lstmq.files import atomic_write
+from lstmq.model import evaluate
 from lstmq.quantization import FLOAT32, SCHEMES, quantize
-from lstmq.workload import DEFAULT_TOKENS, load_subject
+from lstmq.quantization.onnx import OnnxFile, OnnxModel, export
+from lstmq.workload import DEFAULT_TOKENS, load_text_subject
 
 FP32, INT8 = "ort-fp32", "ort-int8"
 TOLERANCE = 1e-4  # nats per token from torch's float32
@@ -47,11 +46,11 @@ def export_command(
         raise click.UsageError(f"--int8 means --scheme {INT8}, found --scheme {scheme}")
     scheme = scheme or (INT8 if int8 else FP32)
     torch.set_num_threads(threads)
-    subject = load_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
+    subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))
     told = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, subject.stream, bptt)
     measured = {"loss": told[scheme].loss, "float32": told[FLOAT32].loss, "kl": told[scheme].kl}
-    deployed = Deployed(
+    deployed = OnnxFile(
         model=model,
         dictionary=subject.dictionary,
         scheme=scheme,
@@ -59,9 +58,9 @@ def export_command(
         lstmq=__version__,
         torch=torch.__version__,
     )
-    with whole_file(out) as path:
-        exports.write(path, deployed)
-        again = exports.read(path)
+    with atomic_write(out) as path:
+        export.write_onnx(path, deployed)
+        again = export.read_onnx(path)
         loss, float32 = evaluate(again.model, subject.stream, bptt), told[FLOAT32].loss
         tolerance = TOLERANCE if scheme == FP32 else TOLERANCE_INT8 * float32
         if again.dictionary.idx2word != subject.dictionary.idx2word or not abs(loss - float32) <= tolerance:

@@ -7,9 +7,8 @@ import click
 import pooch
 from rich.progress import DownloadColumn, Progress, TaskID
 
-from lstmq.assets import ASSETS, DATA, PinnedCheckpoint
-from lstmq.cli.common import FOLDER, bar
-from lstmq.download import fetch
+from lstmq.cli.options import FOLDER, bar
+from lstmq.workload import ASSETS, DATA, PinnedCheckpoint, fetch
 
 
 @click.command("fetch")

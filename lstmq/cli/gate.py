@@ -5,13 +5,11 @@ from pathlib import Path
 
 import click
 
-from lstmq import baselines, gate, report, saved
-from lstmq.cli.common import FILE
-from lstmq.curves import check_plot
-from lstmq.files import check_folder, whole_file
-from lstmq.floors import load_floors
-from lstmq.plots import plot_run
-from lstmq.verdicts import worst
+from lstmq.cli.options import FILE
+from lstmq.files import atomic_write, check_folder
+from lstmq.gate import baseline, judge, load_limits, run_file, worst
+from lstmq.report import plot_run, tables
+from lstmq.training import check_figure_path
 
 
 @click.command("gate")
@@ -42,26 +40,26 @@ def gate_command(
     measured.
     """
     if plot:
-        check_plot(plot)
+        check_figure_path(plot)
     if markdown:
         check_folder(markdown)
     if gate_baseline == "require" and not baseline:
         raise ValueError("--gate-baseline=require needs a BASELINE")
-    now, then = saved.read(run), None
+    now, then = run_file.read_run(run), None
     if floors:
-        now = replace(now, floors=load_floors(floors), exempt=())
-    notes = [f"{run}: the run of {now.date}", *report.environments(now.recording)]
+        now = replace(now, floors=load_limits(floors), exempt=())
+    notes = [f"{run}: the run of {now.date}", *tables.describe_environments(now.recording)]
     if baseline:
-        found, required = [saved.read(baseline)], gate_baseline == "require"
+        found, required = [run_file.read_run(baseline)], gate_baseline == "require"
         schemes = now.recording.plan["schemes"]
-        then, which = baselines.choose(found, now.conditions, schemes, named=True, required=required)
+        then, which = baseline.select_baseline(found, now.conditions, schemes, named=True, required=required)
         notes.append(f"{baseline}: {which}")
-    verdicts = gate.judge(now, then)
-    for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
+    verdicts = judge.judge(now, then)
+    for line in (*notes, "", *tables.verdict_lines(verdicts), "", tables.conclusion(verdicts)):
         click.echo(line)
     if markdown:
-        with whole_file(markdown) as path:
-            path.write_text("\n".join(report.verdict_markdown(verdicts, notes)) + "\n", encoding="utf-8")
+        with atomic_write(markdown) as path:
+            path.write_text("\n".join(tables.verdict_markdown(verdicts, notes)) + "\n", encoding="utf-8")
     if plot:
         plot_run(now, verdicts, plot)
     return worst(verdicts).exit_code

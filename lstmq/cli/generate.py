@@ -8,10 +8,10 @@ from typing import TextIO, Unpack
 import click
 import torch
 
-from lstmq.cli.common import FILE, SEED, Files, in_scheme, model_options, progress, scheme_option
-from lstmq.files import whole_file
-from lstmq.generation import generate
-from lstmq.workload import load_subject
+from lstmq.cli.options import FILE, SEED, Files, in_scheme, model_options, progress, scheme_option
+from lstmq.files import atomic_write
+from lstmq.model import generate
+from lstmq.workload import load_text_subject
 
 WORDS_PER_LINE = 20
 
@@ -36,7 +36,7 @@ def generate_command(
 ) -> None:
     """Write text that the model finds likely, 20 words a line."""
     torch.set_num_threads(threads)
-    subject = load_subject(**files)
+    subject = load_text_subject(**files)
     model = in_scheme(subject.model, scheme, engine)
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
@@ -44,7 +44,7 @@ def generate_command(
     with ExitStack() as stack:
         file: TextIO = sys.stdout
         if out:
-            file = stack.enter_context(stack.enter_context(whole_file(out)).open("w", encoding="utf-8"))
+            file = stack.enter_context(stack.enter_context(atomic_write(out)).open("w", encoding="utf-8"))
         # On a terminal the text is its own progress, and a bar would write over it.
         advance = stack.enter_context(progress("generating", words, shown=bool(out) or not sys.stdout.isatty()))
         for count, word in enumerate(text, start=1):

@@ -17,9 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lstmq.eager import check_engine
 from lstmq.model import LanguageModel
-from lstmq.quantization import FLOAT32, SCHEMES, quantize
+from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize
 
 Command = TypeVar("Command", bound=Callable[..., None])
 FILE = click.Path(dir_okay=False, path_type=Path)

@@ -6,11 +6,10 @@ from typing import Unpack, cast
 import click
 import torch
 
-from lstmq import stored
-from lstmq.cli.common import FILE, Files, model_options
-from lstmq.native import NativeModel
+from lstmq.cli.options import FILE, Files, model_options
 from lstmq.quantization import quantize
-from lstmq.workload import load_subject
+from lstmq.quantization.native import NativeModel, file
+from lstmq.workload import load_text_subject
 
 NATIVE = "int8-native"
 
@@ -25,6 +24,6 @@ def quantize_command(*, threads: int, engine: str | None, scheme: str, out: Path
     `evaluate` and `generate` take the file as --checkpoint, with the corpus that it was trained on.
     """
     torch.set_num_threads(threads)
-    subject = load_subject(**files)
-    stored.save(cast(NativeModel, quantize(subject.model, scheme, engine)), subject.dictionary, out)
+    subject = load_text_subject(**files)
+    file.save_native(cast(NativeModel, quantize(subject.model, scheme, engine)), subject.dictionary, out)
     click.echo(f"{out}: {scheme}, {out.stat().st_size / 1e6:.2f} MB, read back; made of {subject.origin}")

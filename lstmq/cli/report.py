@@ -5,12 +5,18 @@ from pathlib import Path
 
 import click
 
-from lstmq import page
-from lstmq.charts import check_history, plot_history, plot_standings
-from lstmq.cli.common import FILE, FOLDER, progress
-from lstmq.curves import check_matplotlib, check_plot
-from lstmq.files import check_folder, whole_file
-from lstmq.history import files, read_all, side_by_side
+from lstmq.cli.options import FILE, FOLDER, progress
+from lstmq.files import atomic_write, check_folder
+from lstmq.report import (
+    check_history,
+    find_run_files,
+    group_summaries,
+    page,
+    plot_history,
+    plot_summaries,
+    read_summaries,
+)
+from lstmq.training import check_figure_path, check_matplotlib
 
 
 @click.command("report")
@@ -37,14 +43,14 @@ def report_command(
     processors, workloads or windows are in tables of their own.
     """
     if plot:
-        check_plot(plot)
+        check_figure_path(plot)
     if history:
         check_history(history)
     if html:
         check_matplotlib()
     for written in filter(None, (markdown, html)):
         check_folder(written)
-    wanted, passed_over = files(paths), []
+    wanted, passed_over = find_run_files(paths), []
     gc.freeze()  # else all that torch imported is looked through again and again while thousands of files are read
     with progress("reading", len(wanted)) as advance:
 
@@ -52,7 +58,7 @@ def report_command(
             advance(1)
             passed_over.extend([] if read else [path])
 
-        stood = list(read_all(wanted, named=paths, on_file=on_file))
+        stood = list(read_summaries(wanted, named=paths, on_file=on_file))
     if stood and passed_over:
         told = f"passed over {len(passed_over):,} files that hold no run of this version: {passed_over[0]}"
         click.echo(f"lstmq: {told}{', ...' * (len(passed_over) > 1)}", err=True)
@@ -61,15 +67,15 @@ def report_command(
     of_scheme = [each for each in stood if each.scheme == scheme and each.measured]
     if history and not of_scheme:
         raise ValueError(f"expected runs of {scheme} to draw, found those of {', '.join({e.scheme for e in stood})}")
-    groups = side_by_side(stood)
-    click.echo("\n".join(page.text(groups)))
+    groups = group_summaries(stood)
+    click.echo("\n".join(page.report_text(groups)))
     if markdown:
-        with whole_file(markdown) as path:
-            path.write_text("\n".join(page.markdown(groups)) + "\n", encoding="utf-8")
+        with atomic_write(markdown) as path:
+            path.write_text("\n".join(page.report_markdown(groups)) + "\n", encoding="utf-8")
     if html:
-        with whole_file(html) as path:
-            path.write_text(page.html(groups, title), encoding="utf-8")
+        with atomic_write(html) as path:
+            path.write_text(page.report_html(groups, title), encoding="utf-8")
     if plot:
-        plot_standings(groups, plot)
+        plot_summaries(groups, plot)
     if history:
         plot_history(of_scheme, history)

@@ -10,15 +10,23 @@ import click
 import torch
 from click.core import ParameterSource
 
-from lstmq import checkpoint
-from lstmq.cli.common import FILE, FOLDER, SEED, THREADS, Advance, progress
-from lstmq.cli.processes import interrupts, process_group
-from lstmq.corpus import Corpus
-from lstmq.curves import Log, check_plot, plot
-from lstmq.evaluation import perplexity
-from lstmq.files import whole_file
-from lstmq.model import LSTMModel, ModelConfig
-from lstmq.training import DTYPES, OPTIMIZERS, Epoch, Step, TrainConfig, Trainer, TrainingError
+from lstmq.cli.interrupts import interrupts, process_group
+from lstmq.cli.options import FILE, FOLDER, SEED, THREADS, Advance, progress
+from lstmq.files import atomic_write
+from lstmq.model import LSTMModel, ModelConfig, checkpoint, perplexity
+from lstmq.text import Corpus
+from lstmq.training import (
+    DTYPES,
+    OPTIMIZERS,
+    EpochResult,
+    StepResult,
+    TrainConfig,
+    Trainer,
+    TrainingError,
+    TrainingLog,
+    check_figure_path,
+    plot_log,
+)
 from lstmq.workload import find_corpus
 
 SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
@@ -84,7 +92,7 @@ def train_command(
     if plot_file and not log_file:
         raise click.UsageError("--plot draws what --log writes: give both")
     if plot_file:
-        check_plot(plot_file)
+        check_figure_path(plot_file)
     if len({out, log_file, plot_file} - {None}) < sum(path is not None for path in (out, log_file, plot_file)):
         raise click.UsageError("--out, --log and --plot must be different files")
     unfinished = out.with_name(f"{out.name}.resume")
@@ -106,7 +114,7 @@ def train_command(
             except TrainingError as error:
                 raise TrainingError(f"cannot resume from {unfinished}: {error}") from None
         with (
-            Log(log_file if writes else None, trainer.epoch, trainer.step) as log,
+            TrainingLog(log_file if writes else None, trainer.epoch, trainer.step) as log,
             interrupts() as interrupted,
             progress("training", trainer.steps * config.epochs, shown=writes) as advance,
         ):
@@ -123,7 +131,7 @@ def train_command(
             best = trainer.best_loss
             click.echo(f"best validation loss {best:.4f}, perplexity {perplexity(best):,.2f}: {out}")
             if log_file and plot_file:
-                plot(log_file, plot_file)
+                plot_log(log_file, plot_file)
 
 
 def _state_to_resume(out: Path, unfinished: Path, resume: bool) -> Any:
@@ -133,7 +141,7 @@ def _state_to_resume(out: Path, unfinished: Path, resume: bool) -> Any:
     if unfinished.exists():
         if not resume:
             raise ValueError(f"{unfinished} is an unfinished run: go on with --resume, or delete it")
-        return checkpoint.read(unfinished)
+        return checkpoint.read_tensors(unfinished)
     if resume and out.exists():
         raise ValueError(f"nothing to resume: {out} is there and {unfinished.name} is not, so the run was finished")
     return None
@@ -159,20 +167,20 @@ class Outputs:
     writes: bool
     best: Path
     unfinished: Path
-    log: Log
+    log: TrainingLog
     save_every: float  # minutes
 
     def save_state(self, trainer: Trainer) -> None:
         """Write down where the run is; every process must call it."""
         state = trainer.state()
         if self.writes:
-            with whole_file(self.unfinished) as temporary:
+            with atomic_write(self.unfinished) as temporary:
                 torch.save(state, temporary)
 
     def save_best(self, trainer: Trainer) -> None:
         """Write the best model so far, if there is one."""
         if self.writes and trainer.best_loss < float("inf"):
-            checkpoint.save(trainer.best_model(), self.best)
+            checkpoint.save_checkpoint(trainer.best_model(), self.best)
 
 
 def _train(trainer: Trainer, outputs: Outputs, advance: Advance, interrupted: threading.Event) -> bool:
@@ -191,7 +199,7 @@ def _train(trainer: Trainer, outputs: Outputs, advance: Advance, interrupted: th
         epoch_seconds += elapsed
         epoch, loss = event.epoch + 1, event.loss
         losses = f"loss {loss:.4f} perplexity {perplexity(loss):,.2f}"
-        if isinstance(event, Step):
+        if isinstance(event, StepResult):
             tokens, seconds = tokens + event.tokens, seconds + elapsed
             rate = tokens / seconds
             log.write("step", epoch, event.step, of=trainer.steps, loss=loss, tokens_per_second=round(rate, 1))
@@ -206,11 +214,11 @@ def _train(trainer: Trainer, outputs: Outputs, advance: Advance, interrupted: th
                 )
             epoch_seconds = 0.0
         stop = trainer.ranks.any(interrupted.is_set())
-        due = isinstance(event, Epoch) or time.monotonic() - saved > outputs.save_every * 60
+        due = isinstance(event, EpochResult) or time.monotonic() - saved > outputs.save_every * 60
         if trainer.ranks.any(stop or due):
             outputs.save_state(trainer)
             saved = time.monotonic()
-        if isinstance(event, Epoch) and event.improved:
+        if isinstance(event, EpochResult) and event.improved:
             outputs.save_best(trainer)
         if stop:
             return False

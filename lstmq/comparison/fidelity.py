@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lstmq.evaluation import Reader, evaluation_mode
-from lstmq.streams import Stream
+from lstmq.model import StreamReader, evaluation_mode
+from lstmq.text import Stream
 
 
 @dataclass(kw_only=True)
@@ -50,7 +50,7 @@ def compare_predictions(
         bptt: longest window, in tokens.
     """
     result = {name: Fidelity() for name in models}
-    readers = [Reader(model, stream.inputs.shape[1]) for model in (reference, *models.values())]
+    readers = [StreamReader(model, stream.inputs.shape[1]) for model in (reference, *models.values())]
     divergence, same, rows = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0), 0
     for window in stream.windows(bptt):
         told = []

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import torch
 
-from lstmq.eager import default_engine
-from lstmq.kernels import chosen
+from lstmq.quantization import default_engine
+from lstmq.quantization.native import selected_isa
 
-ISAS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp")  # Linux's names, by processor the best first
+INSTRUCTION_SETS = (
+    "amx_int8",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx2",
+    "i8mm",
+    "asimddp",
+)  # Linux's names, by processor the best first
 
 
 def describe_machine(engine: str | None = None) -> dict[str, str | int]:
@@ -23,7 +30,7 @@ def describe_machine(engine: str | None = None) -> dict[str, str | int]:
         "isa": isa,
         "torch": torch.__version__,
         "engine": engine or default_engine(),
-        "native": chosen(),
+        "native": selected_isa(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -39,6 +46,6 @@ def _cpu() -> tuple[str, str]:
         return fallback
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = facts.get("flags", facts.get("Features", "")).split()  # of x86, of ARM
-    isa = next((name for name in ISAS if name in flags), fallback[1])
+    isa = next((name for name in INSTRUCTION_SETS if name in flags), fallback[1])
     part = "".join(f" {facts[key]}" for key in ("CPU implementer", "CPU part") if key in facts)  # ARM's have no name
     return facts.get("model name", f"{fallback[0]}{part}"), isa

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lstmq.evaluation import WindowLoss, evaluate, mean_loss, perplexity, window_losses
+from lstmq.model import ModelSize, WindowLoss, evaluate, mean_loss, model_size, perplexity, window_losses
 from lstmq.quantization import FLOAT32, quantize
-from lstmq.size import ModelSize, model_size
-from lstmq.streams import Stream
-from lstmq.subjects import Workload
+from lstmq.text import Stream
+from lstmq.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ratio:
+class Quartiles:
     """The median of paired ratios, and the quartiles between which half of them lie."""
 
     median: float
@@ -25,7 +24,7 @@ class Ratio:
     upper: float
 
     @classmethod
-    def of_pairs(cls, numerators: Sequence[float], denominators: Sequence[float]) -> "Ratio":
+    def of_pairs(cls, numerators: Sequence[float], denominators: Sequence[float]) -> "Quartiles":
         """Divide pair by pair: a moment in which the machine was slow hurts both sides of its pair."""
         ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
         lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
@@ -33,7 +32,7 @@ class Ratio:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparisonRow:
     """One model of a comparison.
 
     Attributes:
@@ -54,7 +53,7 @@ class Row:
     loss: float
     tokens: int
     seconds: float
-    speedup: Ratio
+    speedup: Quartiles
     size_ratio: float
     loss_difference: float
     ready: float
@@ -85,7 +84,7 @@ def compare(
     bptt: int,
     engine: str | None = None,
     on_window: Callable[[int], object] | None = None,
-) -> list[Row]:
+) -> list[ComparisonRow]:
     """Measure float32 and every scheme; return float32's row and then the others', the slowest first.
 
     Args:
@@ -102,7 +101,7 @@ def compare(
     for name in (FLOAT32, *schemes):
         start = time.perf_counter()
         models[name] = workload.speed.model if name == FLOAT32 else quantize(workload.speed.model, name, engine)
-        _read_once(models[name], workload.speed.stream, bptt)
+        _warm_up(models[name], workload.speed.stream, bptt)
         ready[name] = time.perf_counter() - start
     sizes = {name: model_size(model) for name, model in models.items()}
     seconds, losses = _interleave(models, workload.speed.stream, bptt, on_window)
@@ -113,13 +112,13 @@ def compare(
         means = {FLOAT32: evaluate(model, stream, bptt)}
         means |= {scheme: evaluate(quantize(model, scheme, engine), stream, bptt) for scheme in schemes}
     rows = [
-        Row(
+        ComparisonRow(
             name=name,
             size=sizes[name],
             loss=means[name],
             tokens=sum(window.tokens for window in losses[name]),
             seconds=sum(seconds[name]),
-            speedup=Ratio.of_pairs(seconds[FLOAT32], seconds[name]),
+            speedup=Quartiles.of_pairs(seconds[FLOAT32], seconds[name]),
             size_ratio=sizes[FLOAT32].total / sizes[name].total,
             loss_difference=means[name] - means[FLOAT32],
             ready=ready[name],
@@ -130,7 +129,7 @@ def compare(
     return rows[:1] + sorted(rows[1:], key=lambda row: row.speedup.median)
 
 
-def _read_once(model: nn.Module, stream: Stream, bptt: int) -> None:
+def _warm_up(model: nn.Module, stream: Stream, bptt: int) -> None:
     """Let a model read a window of every length that there is, for which an engine may have to make itself ready."""
     for length in {min(bptt, len(stream)), len(stream) % bptt} - {0}:
         evaluate(model, stream.part(0, length), length)

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from lstmq.environments import HERE
-from lstmq.gate import is_noisy
-from lstmq.runs import Run, differences
-from lstmq.verdicts import Outcome
+from lstmq.gate.judge import is_noisy
+from lstmq.gate.processes import HERE
+from lstmq.gate.runs import Run, differences
+from lstmq.gate.verdicts import Outcome
 
 
-def choose(
+def select_baseline(
     found: Iterable[Run],
     now: Mapping[str, Any],
     schemes: Collection[str] = (),
@@ -35,7 +35,7 @@ def choose(
     second: tuple[Run, str] | None = None
     reasons = []
     for run in found:
-        why = obstacles(now, run)
+        why = why_not_comparable(now, run)
         but: list[str] = []
         if run.outcome != Outcome.PASS:
             (but if named else why).append(f"it did not pass itself: {run.outcome}")
@@ -55,6 +55,6 @@ def choose(
     return None, f"{reason}; judged by floors alone"
 
 
-def obstacles(now: Mapping[str, Any], run: Run) -> list[str]:
+def why_not_comparable(now: Mapping[str, Any], run: Run) -> list[str]:
     """Return why a saved run cannot be compared with, under the conditions ``now``; nothing if it can."""
     return differences(now, run.conditions) + (["it was too noisy there itself"] if is_noisy(run) else [])

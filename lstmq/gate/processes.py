@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import lstmq
-from lstmq.worker import PROTOCOL
+from lstmq.gate.worker import PROTOCOL
 
 HERE, THERE = "here", "there"
-PATIENCE = 120.0  # seconds of silence after which a worker hangs
+TIMEOUT = 120.0  # seconds of silence after which a worker hangs
 
 
 class SessionError(ValueError):
@@ -47,17 +47,17 @@ class Environment:
 
 
 def _command(python: str) -> tuple[str, ...]:
-    return (python, "-P", "-m", "lstmq.worker")  # -P: the current folder may be a checkout of another commit
+    return (python, "-P", "-m", "lstmq.gate.worker")  # -P: the current folder may be a checkout of another commit
 
 
-class Asked:
+class WorkerProcess:
     """A worker from outside: started on entering, asked, closed on leaving."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._hung = False
 
-    def __enter__(self) -> "Asked":
+    def __enter__(self) -> "WorkerProcess":
         self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the user's own interpreter
@@ -92,15 +92,15 @@ class Asked:
             self._greet()
         assert self._process.stdin  # noqa: S101 - it is a pipe
         try:
-            with self._watched(PATIENCE):  # a long request waits for its reader
+            with self._watched(TIMEOUT):  # a long request waits for its reader
                 self._process.stdin.write(json.dumps(request) + "\n")
                 self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._failure(self._ended(PATIENCE)) from None
+            raise self._failure(self._ended(TIMEOUT)) from None
 
     def answer(self, longer: float = 0.0) -> dict[str, Any]:
         """Wait for one answer, for :data:`PATIENCE` and so many seconds more."""
-        patience = PATIENCE + longer
+        patience = TIMEOUT + longer
         assert self._process.stdout  # noqa: S101 - it is a pipe
         with self._watched(patience):
             line = self._process.stdout.readline()

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
-from lstmq.floors import Floors, Row, rows_of
-from lstmq.verdicts import Outcome, Verdict
+from lstmq.gate.limits import Limit, Limits, limits_for
+from lstmq.gate.verdicts import Outcome, Verdict
 
 
-def replacements(
-    verdicts: Iterable[Verdict], floors: Floors, machine: Mapping[str, Any], date: str, command: str
+def proposed_limits(
+    verdicts: Iterable[Verdict], floors: Limits, machine: Mapping[str, Any], date: str, command: str
 ) -> str:
     """Return the tables of TOML whose rows would replace those that a figure is past; empty if none is."""
     tables: dict[str, list[str]] = {}
     for verdict in verdicts:
-        row = rows_of(floors, verdict.case, machine["isa"]).get(verdict.metric)
+        row = limits_for(floors, verdict.case, machine["isa"]).get(verdict.metric)
         if (
             verdict.question == "floor"
             and verdict.outcome is Outcome.FAIL
@@ -25,12 +25,12 @@ def replacements(
         ):
             of_isa = verdict.metric in floors[verdict.case].get(machine["isa"], {})
             table = f"{verdict.case}.{machine['isa']}" if of_isa else verdict.case
-            line = replacement(verdict.metric, row, verdict.figure.median, machine, date, command)
+            line = proposed_limit(verdict.metric, row, verdict.figure.median, machine, date, command)
             tables.setdefault(table, []).append(line)
     return "".join("\n".join([f"[{name}]", *rows]) + "\n" for name, rows in tables.items())
 
 
-def replacement(metric: str, row: Row, figure: float, machine: Mapping[str, Any], date: str, command: str) -> str:
+def proposed_limit(metric: str, row: Limit, figure: float, machine: Mapping[str, Any], date: str, command: str) -> str:
     """Return the line of TOML that would let ``figure`` pass by as much as the row let pass what it was measured as.
 
     The slack of a ratio is a share of it, that of a difference an amount.

@@ -8,18 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lstmq.floors import check_floors
-from lstmq.intervals import Interval
+from lstmq.gate.limits import check_limits
+from lstmq.gate.runs import Run
+from lstmq.gate.session import Plan, Recording
+from lstmq.gate.statistics import ConfidenceInterval
+from lstmq.gate.worker import FLOAT32_COPY
 from lstmq.quantization import FLOAT32
-from lstmq.runs import Run
-from lstmq.session import Plan, Recording
-from lstmq.worker import COPY
 
 KEY = "lstmq"  # of pytest-benchmark's JSON
 VERSION = 3  # of what lies under it
 MACHINE = ("cpu", "isa", "torch", "engine", "python")  # what a verdict says of one
-LARGEST_SIZE = 2**63  # bytes of a model
-LARGEST = 200_000_000  # bytes of a file that is read: 1,000 times what a session writes
+MAX_MODEL_BYTES = 2**63  # bytes of a model
+MAX_FILE_BYTES = 200_000_000  # bytes of a file that is read: 1,000 times what a session writes
 
 
 class RunError(ValueError):
@@ -43,14 +43,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read(path: Path) -> Run:
+def read_run(path: Path) -> Run:
     """Read a file that ``pytest benchmarks`` wrote.
 
     Raises:
         RunError: in one line, if it is anything else.
         OSError: if there is no such file, or it cannot be read.
     """
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > MAX_FILE_BYTES:
         raise RunError(f"{path}: expected a saved run, found {path.stat().st_size:,} bytes")
     try:
         document = json.loads(path.read_bytes())
@@ -81,7 +81,7 @@ def from_json(document: object, origin: str) -> Run:
 
 def _check(run: Run, origin: str) -> None:
     """Read all that verdicts are made of, so that what is missing or of another kind is found out at once."""
-    check_floors(run.floors, origin)
+    check_limits(run.floors, origin)
     plan = run.recording.plan
     Plan(**{key: value for key, value in plan.items() if key != "clock"})
     datetime.fromisoformat(run.date)
@@ -97,15 +97,15 @@ def _check(run: Run, origin: str) -> None:
         models = environment["models"]
         if missing := {*plan["schemes"]} - {*models, *environment["absent"]}:
             raise ValueError(f"nothing of {', '.join(missing)} {name}")
-        if run.recording.seconds[name].keys() != {*models} or not {FLOAT32, COPY} <= {*models}:
+        if run.recording.seconds[name].keys() != {*models} or not {FLOAT32, FLOAT32_COPY} <= {*models}:
             raise ValueError(f"times of {', '.join(run.recording.seconds[name])} for the models {', '.join(models)}")
         for arm, workers in run.recording.seconds[name].items():
             _check_times(arm, workers, plan)
             run.us_per_token(name, arm)
-        for model in {*models} - {COPY}:
+        for model in {*models} - {FLOAT32_COPY}:
             fidelity = run.fidelity(name, model)
             _expect(int | float | None, fidelity.kl, fidelity.agreement)
-            if not 0 < run.size(name, model) < LARGEST_SIZE or not 0 < len(fidelity.losses) == len(fidelity.tokens):
+            if not 0 < run.size(name, model) < MAX_MODEL_BYTES or not 0 < len(fidelity.losses) == len(fidelity.tokens):
                 raise ValueError(f"no size of {model}, or not a loss for each of its windows")
             _ = fidelity.loss, float(fidelity.kl or 0), float(fidelity.agreement or 0)  # which raise
             windows.append(fidelity.tokens)
@@ -116,7 +116,7 @@ def _check(run: Run, origin: str) -> None:
         run.figures(scheme)
     for figures in run.others.values():
         for figure in figures.values():
-            _expect(int | float, *asdict(Interval(**figure)).values())
+            _expect(int | float, *asdict(ConfidenceInterval(**figure)).values())
     run.conditions  # noqa: B018 - it raises
 
 
@@ -124,10 +124,10 @@ def _check_times(arm: str, workers: Any, plan: Mapping[str, Any]) -> None:
     slices = plan["pairs"] + plan["more"]
     if len(workers) != plan["workers"] or {len(worker) for worker in workers} != {slices}:
         raise ValueError(f"not {slices} times for each of {plan['workers']} workers")
-    read = plan["pairs"] if arm in (FLOAT32, COPY) else slices
+    read_run = plan["pairs"] if arm in (FLOAT32, FLOAT32_COPY) else slices
     for worker in workers:
-        _expect(int | float, *worker[:read])
-        if not all(1e-9 < t < 1e6 for t in worker[:read]) or any(t is not None for t in worker[read:]):
+        _expect(int | float, *worker[:read_run])
+        if not all(1e-9 < t < 1e6 for t in worker[:read_run]) or any(t is not None for t in worker[read_run:]):
             raise ValueError(f"a time of {arm} that is none")
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from lstmq.environments import HERE
-from lstmq.fidelity import Fidelity
-from lstmq.floors import Floors, rows_of
-from lstmq.intervals import Interval, exactly, over_workers
+from lstmq.comparison import Fidelity
+from lstmq.gate.limits import Limits, limits_for
+from lstmq.gate.processes import HERE
+from lstmq.gate.session import Recording
+from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes
 from lstmq.quantization import FLOAT32
-from lstmq.session import Recording
-from lstmq.subjects import Subject, Workload
+from lstmq.workload import Subject, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Run:
 
     recording: Recording
     workload: Mapping[str, str]
-    floors: Floors
+    floors: Limits
     exempt: Sequence[str]
     cases: Sequence[str]
     others: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
@@ -67,13 +67,15 @@ class Run:
         medians = [statistics.median(t for t in worker if t is not None) for worker in workers]
         return 1e6 * statistics.median(medians) / float(self.recording.plan["tokens"] * self.recording.plan["columns"])
 
-    def speedup(self, scheme: str) -> Interval:
+    def speedup(self, scheme: str) -> ConfidenceInterval:
         """Return float32's seconds over the scheme's."""
-        return over_workers(self.ratios((HERE, FLOAT32), (HERE, scheme)))
+        return interval_over_processes(self.ratios((HERE, FLOAT32), (HERE, scheme)))
 
     def least_speedup(self, scheme: str) -> float | None:
         """Return the least speedup that passes, if there is a limit."""
-        row = {} if "speedup" in self.exempt else rows_of(self.floors, scheme, self.machine["isa"]).get("speedup", {})
+        row = (
+            {} if "speedup" in self.exempt else limits_for(self.floors, scheme, self.machine["isa"]).get("speedup", {})
+        )
         least: float | None = row.get("at_least")
         return least
 
@@ -85,16 +87,16 @@ class Run:
         """Return what a model makes of the text."""
         return Fidelity(**self.recording.environments[environment]["fidelity"][model])
 
-    def figures(self, scheme: str) -> dict[str, Interval]:
+    def figures(self, scheme: str) -> dict[str, ConfidenceInterval]:
         """Return what floors are for, by metric: the speedup with its interval, and what is not noisy."""
         float32, quantized = (self.fidelity(HERE, name) for name in (FLOAT32, scheme))
         figures = {
             "speedup": self.speedup(scheme),
-            "size_ratio": exactly(self.size(HERE, FLOAT32) / self.size(HERE, scheme)),
-            "loss_difference": exactly(quantized.loss - float32.loss),
+            "size_ratio": exact(self.size(HERE, FLOAT32) / self.size(HERE, scheme)),
+            "loss_difference": exact(quantized.loss - float32.loss),
         }
         distributed = {"kl": quantized.kl, "agreement": quantized.agreement}
-        return figures | {name: exactly(figure) for name, figure in distributed.items() if figure is not None}
+        return figures | {name: exact(figure) for name, figure in distributed.items() if figure is not None}
 
 
 def describe_workload(workload: Workload) -> dict[str, str]:

@@ -7,15 +7,17 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lstmq.environments import Asked, Environment
-from lstmq.handover import hand_over
+from lstmq.gate.processes import Environment, WorkerProcess
+from lstmq.gate.transfer import dump_subjects
+from lstmq.gate.worker import FLOAT32_COPY
 from lstmq.quantization import FLOAT32
-from lstmq.subjects import Workload
-from lstmq.worker import COPY
+from lstmq.workload import Workload
 
-LAYOUT = 16  # slices after which models move: where their weights lie makes them faster or slower by about 1 %
-MORE = 15  # times as many slices, quantized only, against another environment: int8 against int8 is the tight question
-SLOWEST = 0.05  # seconds more for each token of a text that is read in one go
+BLOCK_SLICES = 16  # slices after which models move: where their weights lie makes them faster or slower by about 1 %
+QUANTIZED_PER_SLICE = (
+    15  # times as many slices, quantized only, against another environment: int8 against int8 is the tight question
+)
+SECONDS_PER_TOKEN = 0.05  # seconds more for each token of a text that is read in one go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Plan:
         return "cpu" if self.threads == 1 else "wall"
 
 
-Times = dict[str, dict[str, list[list[float | None]]]]
+Seconds = dict[str, dict[str, list[list[float | None]]]]
 
 
 @dataclass(kw_only=True)
@@ -78,8 +80,8 @@ class Recording:
     plan: dict[str, Any]
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     slices: list[list[int]] = field(default_factory=list)
-    seconds: Times = field(default_factory=dict)
-    wall: Times = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=dict)
+    wall: Seconds = field(default_factory=dict)
 
 
 def measure(
@@ -106,12 +108,12 @@ def measure(
     generator = random.Random(plan.seed)  # noqa: S311 - an order, not a secret
     columns = workload.speed.stream.inputs.shape[1]
     result = Recording(plan=asdict(replace(plan, columns=columns)) | {"clock": plan.clock})
-    with hand_over(workload) as parcels:
+    with dump_subjects(workload) as parcels:
         for number in range(plan.workers):
             with ExitStack() as stack:
                 # Both start at once, and take turns in being the first: all that may differ is to be the environment.
                 starting = environments if number % 2 else environments[::-1]
-                asked = {each.name: stack.enter_context(Asked(each)) for each in starting}
+                asked = {each.name: stack.enter_context(WorkerProcess(each)) for each in starting}
                 load = {key: result.plan[key] for key in ("schemes", "engine", "threads", "bptt")}
                 for worker in asked.values():
                     worker.send(do="load", subject=parcels["speed"], cpu=_processor(plan, number), **load)
@@ -120,7 +122,7 @@ def measure(
                     for name in (each.name for each in environments):
                         worker = asked[name]
                         worker.send(do="describe", subject=parcels["loss"])
-                        told = worker.answer(SLOWEST * workload.loss.stream.places)
+                        told = worker.answer(SECONDS_PER_TOKEN * workload.loss.stream.places)
                         result.environments[name] = {**worker.hello, **loaded[name], **told}
                 _read_slices(result, plan, asked, loaded, generator, length, on_slice)
     return result
@@ -129,7 +131,7 @@ def measure(
 def _read_slices(
     result: Recording,
     plan: Plan,
-    asked: Mapping[str, Asked],
+    asked: Mapping[str, WorkerProcess],
     loaded: Mapping[str, Mapping[str, Any]],
     generator: random.Random,
     length: int,
@@ -143,8 +145,8 @@ def _read_slices(
     result.slices.append(_draw_slices(plan, length, generator))
     order = list(arms)
     for place, first in enumerate(result.slices[-1]):
-        reading = [(name, arm) for name, arm in arms if place < plan.pairs or arm not in (FLOAT32, COPY)]
-        if place % LAYOUT == 0:
+        reading = [(name, arm) for name, arm in arms if place < plan.pairs or arm not in (FLOAT32, FLOAT32_COPY)]
+        if place % BLOCK_SLICES == 0:
             for name, arm in reading:
                 if place:
                     asked[name].ask(do="move", model=arm)

@@ -8,11 +8,11 @@ from fractions import Fraction
 from functools import cache
 
 CONFIDENCE = 0.99
-ENOUGH = 8  # the fewest numbers whose smallest and largest enclose their median with a confidence of 99 %
+MIN_SAMPLES = 8  # the fewest numbers whose smallest and largest enclose their median with a confidence of 99 %
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
+class ConfidenceInterval:
     """A median, and the ends between which the true one lies with the stated confidence."""
 
     median: float
@@ -25,12 +25,12 @@ class Interval:
         return (self.upper - self.lower) / self.median
 
 
-def exactly(number: float) -> Interval:
+def exact(number: float) -> ConfidenceInterval:
     """Return what is not noisy as an interval of no width."""
-    return Interval(median=number, lower=number, upper=number)
+    return ConfidenceInterval(median=number, lower=number, upper=number)
 
 
-def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) -> ConfidenceInterval:
     """Return the median and its exact order-statistic interval, whatever the distribution of the numbers.
 
     The k-th smallest and the k-th largest of n independent numbers miss the true median only if fewer than k of them
@@ -44,7 +44,7 @@ def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) ->
     ordered, n = sorted(numbers), len(numbers)
     k = _rank(n, confidence)
     ends = (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)
-    return Interval(median=statistics.median(ordered), lower=ends[0], upper=ends[1])
+    return ConfidenceInterval(median=statistics.median(ordered), lower=ends[0], upper=ends[1])
 
 
 @cache
@@ -58,7 +58,7 @@ def _rank(n: int, confidence: float) -> int:
     return k
 
 
-def over_workers(ratios: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> Interval:
+def interval_over_processes(ratios: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> ConfidenceInterval:
     """Combine the slices' ratios of several workers: fresh processes, each a little faster or slower than the others.
 
     Their difference does not shrink with more slices, so the workers' medians are the sample: their median is the
@@ -74,10 +74,10 @@ def over_workers(ratios: Sequence[Sequence[float]], confidence: float = CONFIDEN
         return between
     inside = [median_interval(worker, confidence) for worker in ratios]
     lower, upper = min(worker.lower for worker in inside), max(worker.upper for worker in inside)
-    return Interval(median=between.median, lower=lower, upper=upper)
+    return ConfidenceInterval(median=between.median, lower=lower, upper=upper)
 
 
-def share_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
+def binomial_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the exact (Clopper-Pearson) interval of the probability of what was seen ``count`` times in ``of``."""
     tail = (1 - confidence) / 2
 

@@ -14,18 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lstmq import checkpoint
-from lstmq.custom import load_custom
-from lstmq.errors import in_a_line
-from lstmq.streams import Stream
-from lstmq.subjects import Subject, Workload
+from lstmq.errors import one_line
+from lstmq.model import checkpoint
+from lstmq.text import Stream
+from lstmq.workload import Subject, Workload, load_user_workload
 
-Parcel = dict[str, str]
+SubjectFile = dict[str, str]
 """What a process is told of a subject: ``which`` of its workload's, ``made_by``, the folder of the files."""
 
 
 @contextmanager
-def hand_over(workload: Workload) -> Iterator[dict[str, Parcel]]:
+def dump_subjects(workload: Workload) -> Iterator[dict[str, SubjectFile]]:
     """Give a parcel for each subject, ``speed`` and ``loss``, in files of a folder that goes away after the block.
 
     Raises:
@@ -51,7 +50,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file(alone, path)
 
 
-def take_over(parcel: Parcel) -> Subject[nn.Module]:
+def load_subject(parcel: SubjectFile) -> Subject[nn.Module]:
     """Return a subject that was handed over.
 
     Raises:
@@ -62,10 +61,10 @@ def take_over(parcel: Parcel) -> Subject[nn.Module]:
     tensors = load_file(folder / "stream.safetensors")
     stream = Stream(inputs=tensors["inputs"], targets=tensors["targets"])
     if not made_by:
-        return Subject(model=checkpoint.load(folder / "model.safetensors").eval(), stream=stream, origin="")
-    mine: Subject[nn.Module] = getattr(load_custom(made_by), parcel["which"])
+        return Subject(model=checkpoint.load_checkpoint(folder / "model.safetensors").eval(), stream=stream, origin="")
+    mine: Subject[nn.Module] = getattr(load_user_workload(made_by), parcel["which"])
     try:
         mine.model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
-        raise ValueError(f"{made_by}: another model than there: {in_a_line(error)}") from error
+        raise ValueError(f"{made_by}: another model than there: {one_line(error)}") from error
     return replace(mine, stream=replace(stream, loss=mine.stream.loss))

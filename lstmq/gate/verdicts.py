@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lstmq.intervals import Interval, exactly
+from lstmq.gate.statistics import ConfidenceInterval, exact
 
 MEASURE_MORE = "--workers 12, or more --pairs, would decide it"
 
@@ -45,7 +45,7 @@ class Verdict:
     case: str
     metric: str
     outcome: Outcome
-    figure: Interval
+    figure: ConfidenceInterval
     limit: str
     details: str = ""
 
@@ -53,7 +53,7 @@ class Verdict:
     def shown(self) -> str:
         """The figure, with its interval if it is noisy."""
         ends = "" if self.figure.lower == self.figure.upper else f" [{self.figure.lower:.4g}, {self.figure.upper:.4g}]"
-        return "" if math.isnan(self.figure.median) else f"{in_words(self.figure.median)}{ends}"
+        return "" if math.isnan(self.figure.median) else f"{format_number(self.figure.median)}{ends}"
 
     def __str__(self) -> str:
         details = f" ({self.details})" if self.details else ""
@@ -67,12 +67,12 @@ def not_measured(case: str, metric: str, limit: str, question: str = "floor") ->
         case=case,
         metric=metric,
         outcome=Outcome.NOT_MEASURED,
-        figure=exactly(math.nan),
+        figure=exact(math.nan),
         limit=limit,
     )
 
 
-def in_words(number: float) -> str:
+def format_number(number: float) -> str:
     """Return a figure with the digits that matter: all of bytes, four of others."""
     return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
 
@@ -83,7 +83,7 @@ def worst(verdicts: Iterable[Verdict]) -> Outcome:
     return next((outcome for outcome in Outcome if outcome in outcomes), Outcome.NOT_MEASURED)
 
 
-def decide(figure: Interval, at_least: float = -math.inf, at_most: float = math.inf) -> Outcome:
+def decide(figure: ConfidenceInterval, at_least: float = -math.inf, at_most: float = math.inf) -> Outcome:
     """Pass what clears the limits at its worse end, fail what does not even at its better; NaN fails."""
     if figure.lower >= at_least and figure.upper <= at_most:
         return Outcome.PASS

@@ -22,25 +22,22 @@ import torch
 from torch import nn
 
 from lstmq import __version__
-from lstmq.eager import check_engine, using_engine
-from lstmq.errors import in_a_line
-from lstmq.evaluation import evaluate
-from lstmq.fidelity import compare_predictions
-from lstmq.handover import Parcel, take_over
-from lstmq.machine import describe_machine
-from lstmq.quantization import FLOAT32, SCHEMES, quantize
-from lstmq.size import model_size
-from lstmq.subjects import Subject
+from lstmq.comparison import compare_predictions, describe_machine
+from lstmq.errors import one_line
+from lstmq.gate.transfer import SubjectFile, load_subject
+from lstmq.model import evaluate, model_size
+from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
+from lstmq.workload import Subject
 
 PROTOCOL = 3
-COPY = "float32 again"  # the same arithmetic in other memory: what the machine makes of no difference at all
+FLOAT32_COPY = "float32 again"  # the same arithmetic in other memory: what the machine makes of no difference at all
 
 
 class Worker:
     """The models of one environment; a method a request, whose arguments are the request's."""
 
     def load(
-        self, subject: Parcel, schemes: list[str], engine: str | None, threads: int, bptt: int, cpu: int
+        self, subject: SubjectFile, schemes: list[str], engine: str | None, threads: int, bptt: int, cpu: int
     ) -> dict[str, Any]:
         """Load float32 and quantize it; tell which models there are, and which scheme there is none of, and why.
 
@@ -54,11 +51,11 @@ class Worker:
         """
         torch.set_num_threads(threads)
         check_engine(engine)
-        taken = take_over(subject)
+        taken = load_subject(subject)
         float32, self.stream, self.bptt, self.engine = taken.model, taken.stream, bptt, engine
         quantized, absent = self._quantize(taken, schemes)
-        self.models = {FLOAT32: float32, COPY: float32, **quantized}
-        pinned = _stay_on(cpu)  # not before: the workers of a pair load side by side
+        self.models = {FLOAT32: float32, FLOAT32_COPY: float32, **quantized}
+        pinned = _pin_to(cpu)  # not before: the workers of a pair load side by side
         for name in self.models:
             self.move(name)  # near that processor; and what a file was read into was slower than any copy, by 1 to 2 %
         return {"machine": describe_machine(engine), "models": [*self.models], "absent": absent, "pinned": pinned}
@@ -70,7 +67,7 @@ class Worker:
                 model = quantize(taken.model, scheme, self.engine)
                 evaluate(model, taken.stream.part(0, 1), 1)  # anybody's forward may not bear what it is made of now
             except Exception as error:  # this torch cannot, or it is a scheme of another version's
-                absent[scheme] = in_a_line(error)
+                absent[scheme] = one_line(error)
             else:
                 quantized[scheme] = model
         return quantized, absent
@@ -90,9 +87,9 @@ class Worker:
         evaluate(model, slice_, self.bptt)
         return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
-    def describe(self, subject: Parcel) -> dict[str, Any]:
+    def describe(self, subject: SubjectFile) -> dict[str, Any]:
         """Tell the sizes, and how near the schemes' predictions are to float32's for a model and a stream."""
-        taken = take_over(subject)
+        taken = load_subject(subject)
         models, absent = self._quantize(taken, [name for name in self.models if name in SCHEMES])
         if absent:
             raise ValueError(
@@ -100,12 +97,12 @@ class Worker:
             )
         compared = compare_predictions(taken.model, {FLOAT32: taken.model, **models}, taken.stream, self.bptt)
         return {
-            "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != COPY},
+            "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != FLOAT32_COPY},
             "fidelity": {name: asdict(fidelity) for name, fidelity in compared.items()},
         }
 
 
-def _stay_on(cpu: int) -> bool:
+def _pin_to(cpu: int) -> bool:
     """Keep this process on a processor; tell whether it is kept."""
     if cpu >= 0 and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):  # a container may forbid it
@@ -128,7 +125,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         try:
             answer(**getattr(worker, request.pop("do"))(**request))
         except Exception as error:  # anybody's model may raise anything
-            answer(error=in_a_line(error))
+            answer(error=one_line(error))
             return
 
 

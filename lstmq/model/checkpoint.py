@@ -11,15 +11,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lstmq.files import whole_file
-from lstmq.model import LSTMModel, ModelConfig
+from lstmq.files import atomic_write
+from lstmq.model.lstm import LSTMModel, ModelConfig
 
 
 class CheckpointError(ValueError):
     """A file that is not a checkpoint of an :class:`LSTMModel`."""
 
 
-def save(model: LSTMModel, path: str | Path) -> None:
+def save_checkpoint(model: LSTMModel, path: str | Path) -> None:
     """Write the state dict of a float model, whole or not at all.
 
     Args:
@@ -34,14 +34,14 @@ def save(model: LSTMModel, path: str | Path) -> None:
     if state.keys() != _expected_shapes(model.config).keys():
         raise ValueError(f"only a float model can be saved, found {_describe(state)}")
     state = {key: value.contiguous() for key, value in state.items()}
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         if Path(path).suffix == ".safetensors":
             safetensors.torch.save_file(state, temporary)
         else:
             torch.save(state, temporary)
 
 
-def load(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
+def load_checkpoint(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
     """Read a checkpoint with the tutorial's keys into a float32 model, inferring its shape from the tensors.
 
     Args:
@@ -53,7 +53,7 @@ def load(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
         CheckpointError: in one line, what was expected and what was found.
         OSError: if there is no such file, or it cannot be read.
     """
-    state = read(path)
+    state = read_tensors(path)
     try:
         if not isinstance(state, Mapping) or not all(map(_is_plain, state, state.values())):
             raise CheckpointError(f"expected a state dict of plain tensors alone, found {_describe(state)}")
@@ -66,7 +66,7 @@ def load(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
     return model
 
 
-def read(path: str | Path) -> object:
+def read_tensors(path: str | Path) -> object:
     """Return what a safetensors file, or a torch file of nothing but tensors and plain values, holds.
 
     Raises:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from lstmq.model import LanguageModel
-from lstmq.streams import Stream, next_words
+from lstmq.model.lstm import LanguageModel
+from lstmq.text import Stream, next_words
 
-HIDDEN = ("hidden", "hx", "state")  # what a forward may call its state
+STATE_NAMES = ("hidden", "hx", "state")  # what a forward may call its state
 
 
 class WindowLoss(NamedTuple):
@@ -22,7 +22,7 @@ class WindowLoss(NamedTuple):
     tokens: int  # steps times columns
 
 
-class Reader:
+class StreamReader:
     """A model that reads one window after the other, and what it remembers between them.
 
     Its forward is ``(input, hidden) -> (output, hidden)`` or ``input -> output``. It is taken for the former if the
@@ -39,7 +39,7 @@ class Reader:
 
     def __init__(self, model: nn.Module, bsz: int) -> None:
         self.model = model
-        self._remembers = _remembers(model)
+        self._remembers = _has_state(model)
         weights = {weight.dtype for weight in model.parameters()}
         self._half = weights == {torch.bfloat16}
         self._window_loss: Any = getattr(model, "window_loss", None)
@@ -86,12 +86,12 @@ class Reader:
         return value.to(torch.bfloat16) if self._half and real else value
 
 
-def _remembers(model: nn.Module) -> bool:
+def _has_state(model: nn.Module) -> bool:
     if hasattr(model, "init_hidden"):
         return True
     arguments = [*inspect.signature(model.forward).parameters.values()]
     second = next((each for each in arguments[1:] if each.kind is each.POSITIONAL_OR_KEYWORD), None)
-    return second is not None and (second.default is second.empty or second.name in HIDDEN)
+    return second is not None and (second.default is second.empty or second.name in STATE_NAMES)
 
 
 def evaluate(model: nn.Module, source: Tensor | Stream, bptt: int) -> float:
@@ -137,7 +137,7 @@ def _check_ids(ids: Tensor, ntoken: int) -> None:
 
 @torch.inference_mode()
 def _window_losses(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Iterator[WindowLoss]:
-    reader = Reader(model, bsz)
+    reader = StreamReader(model, bsz)
     with evaluation_mode(model):
         for window in windows:
             yield WindowLoss(reader.total_loss(window).item(), window.places)

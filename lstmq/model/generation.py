@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from lstmq.corpus import Dictionary
-from lstmq.evaluation import evaluation_mode
-from lstmq.model import LanguageModel
+from lstmq.model.evaluation import evaluation_mode
+from lstmq.model.lstm import LanguageModel
+from lstmq.text import Dictionary
 
 
 def generate(

@@ -6,10 +6,12 @@ from typing import overload
 
 from torch import nn
 
-from lstmq import compiled, kernels, native, ort
-from lstmq.eager import INT8, Make, eager, using_engine
 from lstmq.errors import QuantizationError
 from lstmq.model import LanguageModel, LSTMModel
+from lstmq.quantization import torch_compile
+from lstmq.quantization.native import kernels, model
+from lstmq.quantization.onnx import session
+from lstmq.quantization.torch_ao import INT8_MODULES, Quantizer, dynamic_quantizer, using_engine
 
 FLOAT32 = "float32"  # what a model is before any scheme
 ALL = "all"  # schemes there are
@@ -30,7 +32,7 @@ class Scheme:
     """
 
     summary: str
-    make: Make
+    make: Quantizer
     missing: Callable[[], str] = str
     wants: Callable[[], str] = str
     of: type[nn.Module] = nn.Module
@@ -40,57 +42,57 @@ class Scheme:
 SCHEMES: Mapping[str, Scheme] = {
     "int8": Scheme(
         summary="LSTM and linear layers in int8",
-        make=eager(INT8),
+        make=dynamic_quantizer(INT8_MODULES),
     ),
     "int8-embedding": Scheme(
         summary="int8, and the embedding's rows in 8 bits",
-        make=eager(INT8 | {nn.Embedding: "quint8"}),
+        make=dynamic_quantizer(INT8_MODULES | {nn.Embedding: "quint8"}),
     ),
     "int8-embedding4": Scheme(
         summary="int8, and the embedding's rows in 4 bits",
-        make=eager(INT8 | {nn.Embedding: "quint4x2"}),
+        make=dynamic_quantizer(INT8_MODULES | {nn.Embedding: "quint4x2"}),
     ),
     "bf16": Scheme(
         summary="everything in bfloat16",
-        make=eager(compiled.BFLOAT16),
+        make=dynamic_quantizer(torch_compile.BFLOAT16),
     ),
     "bf16-compile": Scheme(
         summary="everything in bfloat16, compiled by torch",
-        make=compiled.make,
-        missing=compiled.missing,
+        make=torch_compile.quantize_compiled,
+        missing=torch_compile.missing_compiler,
         of=LSTMModel,
         by_default=False,
     ),
     "int8-native": Scheme(
         summary="everything in int8 by kernels of this package's",
-        make=native.make,
-        wants=kernels.missing,
+        make=model.quantize_native,
+        wants=kernels.missing_kernels,
         of=LSTMModel,
     ),
     "ort-fp32": Scheme(
         summary="float32 by ONNX Runtime",
-        make=ort.engine(()),
-        missing=ort.missing,
+        make=session.onnx_quantizer(()),
+        missing=session.missing_packages,
         of=LSTMModel,
         by_default=False,
     ),
     "ort-int8": Scheme(
         summary="everything in int8 by ONNX Runtime",
-        make=ort.engine(("LSTM", "MatMul", "Gather")),
-        missing=ort.missing,
+        make=session.onnx_quantizer(("LSTM", "MatMul", "Gather")),
+        missing=session.missing_packages,
         of=LSTMModel,
     ),
     "ort-int8-linear-lstm": Scheme(
         summary="LSTM and linear layers in int8 by ONNX Runtime",
-        make=ort.engine(("LSTM", "MatMul")),
-        missing=ort.missing,
+        make=session.onnx_quantizer(("LSTM", "MatMul")),
+        missing=session.missing_packages,
         of=LSTMModel,
         by_default=False,
     ),
 }
 
 
-def choose(
+def select_schemes(
     asked: Sequence[str], model: nn.Module, known: Collection[str] = SCHEMES.keys()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the schemes that are meant, each once, and those that are left out with what they need.
@@ -104,11 +106,11 @@ def choose(
     if asked and ALL not in asked:
         return tuple(dict.fromkeys(asked)), {}
     meant = [name for name in SCHEMES if name in known and (SCHEMES[name].by_default or asked)]
-    needs = {name: need for name in meant if (need := _needs(name, model) or SCHEMES[name].wants())}
+    needs = {name: need for name in meant if (need := _unmet_requirement(name, model) or SCHEMES[name].wants())}
     return tuple(name for name in meant if name not in needs), needs
 
 
-def _needs(scheme: str, model: nn.Module) -> str:
+def _unmet_requirement(scheme: str, model: nn.Module) -> str:
     """Return what a scheme needs and has not here; empty if nothing."""
     of = SCHEMES[scheme].of
     return SCHEMES[scheme].missing() or (
@@ -138,7 +140,7 @@ def quantize(model: nn.Module, scheme: str = "int8", engine: str | None = None) 
     """
     if scheme not in SCHEMES:
         raise ValueError(f"no such scheme: {scheme!r}, expected one of {', '.join(SCHEMES)}")
-    if needs := _needs(scheme, model):
+    if needs := _unmet_requirement(scheme, model):
         raise QuantizationError(f"{scheme} needs {needs}")
     with using_engine(engine):
         return SCHEMES[scheme].make(model)

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lstmq.errors import QuantizationError, in_a_line
+from lstmq.errors import QuantizationError, one_line
 from lstmq.model import LSTMModel
 
-Make = Callable[[Any], nn.Module]
-INT8: dict[type[nn.Module], str] = {nn.LSTM: "qint8", nn.Linear: "qint8"}
+Quantizer = Callable[[Any], nn.Module]
+INT8_MODULES: dict[type[nn.Module], str] = {nn.LSTM: "qint8", nn.Linear: "qint8"}
 
 
-def eager(weights: Mapping[type[nn.Module], str]) -> Make:
+def dynamic_quantizer(weights: Mapping[type[nn.Module], str]) -> Quantizer:
     """Return what makes a quantized copy of a float32 model, in evaluation mode.
 
     Args:
@@ -37,7 +37,7 @@ def eager(weights: Mapping[type[nn.Module], str]) -> Make:
         if set(weights.values()) == {"bfloat16"}:
             quantized = copy.deepcopy(model).to(torch.bfloat16).eval()
         else:
-            quantized = _quantize_dynamic(model, weights)
+            quantized = _call_quantize_dynamic(model, weights)
         for name, module in quantized.named_modules():
             if isinstance(module, types) and torch.float32 in _dtypes(module):
                 raise QuantizationError(f"{name}, a {type(module).__name__}, would stay float32")
@@ -73,7 +73,7 @@ def _dtypes(module: nn.Module) -> set[torch.dtype]:
     return {weight.dtype for weight in module.parameters()}
 
 
-def _quantize_dynamic(model: nn.Module, weights: Mapping[type[nn.Module], str]) -> nn.Module:
+def _call_quantize_dynamic(model: nn.Module, weights: Mapping[type[nn.Module], str]) -> nn.Module:
     """Call torch's quantize_dynamic, which copies the model first, with a configuration a module type."""
     with warnings.catch_warnings():
         # Both say that eager quantization will go. Whoever asks for these schemes knows, and came here to watch it.
@@ -97,7 +97,7 @@ def _quantize_dynamic(model: nn.Module, weights: Mapping[type[nn.Module], str]) 
             if "quint4x2" in weights.values():
                 _quantize_embeddings(quantized, four_bits.weight)
         except (AssertionError, AttributeError, RuntimeError, TypeError) as error:  # of modules that it does not expect
-            raise QuantizationError(f"torch cannot quantize this {type(model).__name__}: {in_a_line(error)}") from error
+            raise QuantizationError(f"torch cannot quantize this {type(model).__name__}: {one_line(error)}") from error
         return quantized
 
 

@@ -11,26 +11,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmq.eager import eager
 from lstmq.model import Hidden, LanguageModel, LSTMModel
+from lstmq.quantization.torch_ao import dynamic_quantizer
 
 BFLOAT16 = {nn.LSTM: "bfloat16", nn.Linear: "bfloat16", nn.Embedding: "bfloat16"}
 
 
-def missing() -> str:
+def missing_compiler() -> str:
     """Return what is missing here to compile with; empty if nothing."""
     usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")  # as torch has it
     command = shlex.split(os.environ.get("CXX") or usual)
     return "" if shutil.which(command[0]) else f"a C++ compiler, {command[0]}, on the path"
 
 
-def make(model: LSTMModel) -> LanguageModel:
+def quantize_compiled(model: LSTMModel) -> LanguageModel:
     """Return a copy in bfloat16, which is compiled when it first reads: that takes its time.
 
     Raises:
         QuantizationError: if it is not float32.
     """
-    return CompiledModel(cast(LSTMModel, eager(BFLOAT16)(model)))
+    return CompiledModel(cast(LSTMModel, dynamic_quantizer(BFLOAT16)(model)))
 
 
 class CompiledModel(LanguageModel):

@@ -7,15 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmq.curves import check_plot
-from lstmq.files import whole_file
-from lstmq.history import Standing, change_points, version
+from lstmq.files import atomic_write
 from lstmq.quantization import FLOAT32
+from lstmq.report.history import SchemeSummary, change_points, version
+from lstmq.training import check_figure_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Tables = Sequence[Sequence[Standing]]
+Tables = Sequence[Sequence[SchemeSummary]]
 
 
 def _speedups(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None:
@@ -63,30 +63,30 @@ def _sizes(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None:
     axes.set(ylabel=f"MB: {', '.join(table[0].scheme for table in tables)}")
 
 
-STANDINGS = {"speedup": _speedups, "us/token": _arms, "size by part": _sizes}
+SUMMARY_CHARTS = {"speedup": _speedups, "us/token": _arms, "size by part": _sizes}
 
 
-def plot_standings(groups: Sequence[Tables], path: Path) -> None:
+def plot_summaries(groups: Sequence[Tables], path: Path) -> None:
     """Draw all of :data:`STANDINGS`, a row a group, into one file that ``check_plot`` passes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 4.5 * len(groups)), layout="constrained")
-    for row, tables in zip(figure.subplots(len(groups), len(STANDINGS), squeeze=False), groups, strict=True):
+    for row, tables in zip(figure.subplots(len(groups), len(SUMMARY_CHARTS), squeeze=False), groups, strict=True):
         row[0].set_title(tables[0][0].where)
-        for axes, draw in zip(row, STANDINGS.values(), strict=True):
+        for axes, draw in zip(row, SUMMARY_CHARTS.values(), strict=True):
             _draw(axes, draw, tables)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
 
 
-def svg(name: str, tables: Tables, dark: bool) -> bytes:
+def chart_svg(name: str, tables: Tables, dark: bool) -> bytes:
     """Return one of :data:`STANDINGS` of comparable tables as SVG without a background."""
     from matplotlib import style
     from matplotlib.figure import Figure
 
     with style.context("dark_background" if dark else "default"):
         figure = Figure(figsize=(6, 4), layout="constrained")
-        _draw(figure.subplots(), STANDINGS[name], tables)
+        _draw(figure.subplots(), SUMMARY_CHARTS[name], tables)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", transparent=True)
     return buffer.getvalue()
@@ -103,16 +103,16 @@ def _draw(axes: "Axes", draw: Callable[["Axes", Tables, Mapping[str, int]], None
 
 def check_history(path: Path) -> None:
     """Find out now whether :func:`plot_history` can draw to ``path``; ``ValueError`` if not."""
-    check_plot(path)
+    check_figure_path(path)
     if find_spec("ruptures") is None:
         raise ValueError("change points need ruptures: pip install 'lstmq[history]'")
 
 
-def plot_history(stood: Iterable[Standing], path: Path) -> None:
+def plot_history(stood: Iterable[SchemeSummary], path: Path) -> None:
     """Draw a scheme's speedup over time, a row for what may be compared, and a line at each of its change points."""
     from matplotlib.figure import Figure
 
-    series: dict[tuple[tuple[str, str], ...], list[Standing]] = {}
+    series: dict[tuple[tuple[str, str], ...], list[SchemeSummary]] = {}
     for each in sorted((each for each in stood if each.valid), key=lambda one: one.date):
         series.setdefault(each.conditions, []).append(each)
     figure = Figure(figsize=(10, 3.5 * len(series)), layout="constrained")
@@ -126,5 +126,5 @@ def plot_history(stood: Iterable[Standing], path: Path) -> None:
             axes.annotate(f" {dates[place]:%Y-%m-%d}", at, xycoords=("data", "axes fraction"), rotation=90)
         axes.set(title=ordered[0].where, ylabel=f"{ordered[0].scheme}'s speedup", ylim=(0, None))
         axes.tick_params(axis="x", rotation=30)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])

@@ -9,21 +9,27 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from lstmq import saved
-from lstmq.environments import HERE
-from lstmq.gate import judge_scheme, judge_session
-from lstmq.intervals import Interval, exactly
+from lstmq.gate import (
+    HERE,
+    ConfidenceInterval,
+    Outcome,
+    Run,
+    RunError,
+    exact,
+    judge_scheme,
+    judge_session,
+    not_measured,
+    run_file,
+    worst,
+)
 from lstmq.quantization import FLOAT32
-from lstmq.runs import Run
-from lstmq.saved import RunError
-from lstmq.verdicts import Outcome, not_measured, worst
 
-NOTHING = exactly(math.nan)
+NOT_MEASURED_INTERVAL = exact(math.nan)
 SHORTEST = 5  # runs between two change points
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class SchemeSummary:
     """How one scheme stood in one run.
 
     Attributes:
@@ -51,7 +57,7 @@ class Standing:
     outcome: Outcome
     run_outcome: str
     reason: str = ""
-    speedup: Interval = NOTHING
+    speedup: ConfidenceInterval = NOT_MEASURED_INTERVAL
     us: float = float("nan")
     us_float32: float = float("nan")
     size: int = 0
@@ -74,7 +80,7 @@ class Standing:
         return self.measured and self.outcome is not Outcome.INVALID
 
 
-def files(paths: Iterable[Path]) -> list[Path]:
+def find_run_files(paths: Iterable[Path]) -> list[Path]:
     """Return the files that are meant: themselves, and all ``.json`` in folders and below, in order of their names.
 
     Raises:
@@ -89,9 +95,9 @@ def files(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_all(
+def read_summaries(
     paths: Iterable[Path], named: Collection[Path] = (), on_file: Callable[[Path, bool], object] | None = None
-) -> Iterator[Standing]:
+) -> Iterator[SchemeSummary]:
     """Read runs one by one and yield how their schemes stood.
 
     Args:
@@ -102,22 +108,22 @@ def read_all(
     for path in paths:
         run = None
         try:
-            run = saved.read(path)
+            run = run_file.read_run(path)
         except RunError:
             if path in named:
                 raise
         if run:
-            yield from standings(run)
+            yield from summarize_run(run)
         if on_file:
             on_file(path, run is not None)
 
 
-def standings(run: Run) -> Iterator[Standing]:
+def summarize_run(run: Run) -> Iterator[SchemeSummary]:
     """Yield how each scheme of a run stood."""
     here, machine = run.recording.environments[HERE], run.machine
     invalid = judge_session(run)
     for scheme in run.recording.plan["schemes"]:
-        stood = Standing(
+        stood = SchemeSummary(
             scheme=scheme,
             torch=machine["torch"],
             where=f"{machine['cpu']} ({machine['isa']})",
@@ -149,22 +155,22 @@ def standings(run: Run) -> Iterator[Standing]:
         )
 
 
-def side_by_side(stood: Iterable[Standing]) -> list[list[list[Standing]]]:
+def group_summaries(stood: Iterable[SchemeSummary]) -> list[list[list[SchemeSummary]]]:
     """Return groups of tables: a group for the same conditions, a table a scheme, a row a version of torch, in order.
 
     Of several runs with one version the newest that was not too noisy is its row. What may not be compared is in
     different groups.
     """
 
-    def rank(one: Standing) -> tuple[bool, str]:
+    def rank(one: SchemeSummary) -> tuple[bool, str]:
         return one.outcome is not Outcome.INVALID, one.date
 
-    newest: dict[tuple[object, ...], Standing] = {}
+    newest: dict[tuple[object, ...], SchemeSummary] = {}
     for each in stood:
         key = (each.conditions, each.scheme, each.torch)
         known = newest.get(key)
         newest[key] = replace(max(known, each, key=rank), runs=known.runs + 1) if known else each
-    groups: dict[tuple[tuple[str, str], ...], dict[str, list[Standing]]] = {}
+    groups: dict[tuple[tuple[str, str], ...], dict[str, list[SchemeSummary]]] = {}
     for each in sorted(newest.values(), key=lambda one: version(one.torch)):
         groups.setdefault(each.conditions, {}).setdefault(each.scheme, []).append(each)
     return [[*tables.values()] for _, tables in sorted(groups.items())]
@@ -178,7 +184,7 @@ def version(torch: str) -> tuple[Version, str]:
         return Version("0"), torch
 
 
-def moved(first: Standing, now: Standing) -> set[str]:
+def changed_figures(first: SchemeSummary, now: SchemeSummary) -> set[str]:
     """Return what differs from the first row: ``speedup`` beyond both intervals, ``size`` and ``loss`` at all."""
     if not (first.measured and now.measured):
         return set()
@@ -188,7 +194,7 @@ def moved(first: Standing, now: Standing) -> set[str]:
     return found | {name for name in ("size", "loss") if getattr(first, name) != getattr(now, name)}
 
 
-def changed(table: Sequence[Standing]) -> Iterator[str]:
+def describe_changes(table: Sequence[SchemeSummary]) -> Iterator[str]:
     """Say in sentences what changed from row to row, and of the speedup what changed since the first."""
     measured = [each for each in table if each.measured]
     for each in table:
@@ -202,7 +208,7 @@ def changed(table: Sequence[Standing]) -> Iterator[str]:
         if by := now.size - before.size:
             yield f"{now.scheme} {'grew' if by > 0 else 'shrank'} by {abs(by):,} bytes {at}"
     for now in measured[1:]:
-        if "speedup" in moved(measured[0], now):
+        if "speedup" in changed_figures(measured[0], now):
             was = f"{measured[0].speedup.median:.2f} at torch {measured[0].torch}"
             yield (
                 f"{now.scheme} speedup {now.speedup.median:.2f} at torch {now.torch}, {was}: "

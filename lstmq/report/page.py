@@ -9,9 +9,9 @@ from pathlib import Path
 from jinja2 import Template
 
 from lstmq import __version__
-from lstmq.charts import STANDINGS, Tables, svg
-from lstmq.history import Standing, changed, moved
-from lstmq.report import aligned, markdown_row
+from lstmq.report.charts import SUMMARY_CHARTS, Tables, chart_svg
+from lstmq.report.history import SchemeSummary, changed_figures, describe_changes
+from lstmq.report.tables import markdown_row, text_table
 
 HEADERS = ("torch", "speedup", "us/token", "float32's", "smaller", "bytes", "loss", "change", "KL", "runs", "verdict")
 MARKS = {"speedup": "speedup", "bytes": "size", "loss": "loss"}  # columns that say what moved
@@ -21,16 +21,16 @@ MARKS = {"speedup": "speedup", "bytes": "size", "loss": "loss"}  # columns that 
 class Cell:
     """Text, and what ``kind`` it is of: ``moved`` against the first row, an outcome, or nothing."""
 
-    text: str
+    report_text: str
     kind: str = ""
 
 
-def cells(table: Sequence[Standing]) -> list[list[Cell]]:
+def cells(table: Sequence[SchemeSummary]) -> list[list[Cell]]:
     """Return the rows of a table of one scheme, a cell for each of :data:`HEADERS`."""
     rows = []
     first = next((each for each in table if each.measured), table[0])
     for each in table:
-        differs = moved(first, each)
+        differs = changed_figures(first, each)
         told = dict.fromkeys(HEADERS, "")
         told |= {"torch": each.torch, "runs": str(each.runs), "verdict": each.reason or _verdict(each)}
         if each.measured:
@@ -49,12 +49,12 @@ def cells(table: Sequence[Standing]) -> list[list[Cell]]:
     return rows
 
 
-def _verdict(each: Standing) -> str:
+def _verdict(each: SchemeSummary) -> str:
     """Return the outcome by the floors, and the session's if that was another (a baseline, another scheme)."""
     return each.outcome.value if each.run_outcome in ("", each.outcome) else f"{each.outcome} (run: {each.run_outcome})"
 
 
-def heading(table: Sequence[Standing]) -> str:
+def heading(table: Sequence[SchemeSummary]) -> str:
     """Return what rows that may be compared have in common."""
     conditions = dict(table[0].conditions)
     return (
@@ -66,22 +66,22 @@ def heading(table: Sequence[Standing]) -> str:
 
 def sentences(group: Tables) -> list[str]:
     """Return what changed in any of the tables, each sentence once (float32's is in all of them)."""
-    return [*dict.fromkeys(sentence for table in group for sentence in changed(table))] or ["nothing changed"]
+    return [*dict.fromkeys(sentence for table in group for sentence in describe_changes(table))] or ["nothing changed"]
 
 
-def text(groups: Sequence[Tables]) -> list[str]:
+def report_text(groups: Sequence[Tables]) -> list[str]:
     """Return the tables as lines of text; what moved has a star."""
     lines = []
     for group in groups:
         lines += [heading(group[0]), *(f"- {each}" for each in sentences(group))]
         for table in group:
             rows = [[cell.text + "*" * (cell.kind == "moved") for cell in row] for row in cells(table)]
-            lines += ["", f"{table[0].scheme}:", *aligned(HEADERS, rows)]
+            lines += ["", f"{table[0].scheme}:", *text_table(HEADERS, rows)]
         lines.append("")
     return [*lines, "*: differs from the first row, speed by more than both intervals"]
 
 
-def markdown(groups: Sequence[Tables]) -> list[str]:
+def report_markdown(groups: Sequence[Tables]) -> list[str]:
     """Return the tables as Markdown; what moved is bold."""
     lines = []
     for group in groups:
@@ -96,11 +96,11 @@ def markdown(groups: Sequence[Tables]) -> list[str]:
     return lines
 
 
-def html(groups: Sequence[Tables], title: str) -> str:
+def report_html(groups: Sequence[Tables], title: str) -> str:
     """Return the page: tables, what changed, plots for light and for dark. It needs matplotlib."""
 
     def encoded(name: str, group: Tables, dark: bool) -> str:
-        return base64.b64encode(svg(name, group, dark)).decode()
+        return base64.b64encode(chart_svg(name, group, dark)).decode()
 
     told = [
         {
@@ -109,7 +109,7 @@ def html(groups: Sequence[Tables], title: str) -> str:
             "tables": [{"scheme": table[0].scheme, "rows": cells(table)} for table in group],
             "plots": [
                 {"name": name, "light": encoded(name, group, dark=False), "dark": encoded(name, group, dark=True)}
-                for name in STANDINGS
+                for name in SUMMARY_CHARTS
             ],
         }
         for group in groups

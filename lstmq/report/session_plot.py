@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstmq.environments import HERE
-from lstmq.files import whole_file
+from lstmq.files import atomic_write
+from lstmq.gate import HERE, Outcome, Run, Verdict
 from lstmq.quantization import FLOAT32
-from lstmq.runs import Run
-from lstmq.verdicts import Outcome, Verdict
 
-COLOURS = {Outcome.PASS: "tab:green", Outcome.FAIL: "tab:red", Outcome.UNJUDGED: "tab:gray"}
+COLORS = {Outcome.PASS: "tab:green", Outcome.FAIL: "tab:red", Outcome.UNJUDGED: "tab:gray"}
 
 
 def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
@@ -39,12 +37,12 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
     for place, scheme in enumerate(schemes):
         speedup = run.speedup(scheme)
         ends = [[speedup.median - speedup.lower], [speedup.upper - speedup.median]]
-        colour = COLOURS.get(outcomes.get(scheme, Outcome.UNJUDGED), "tab:orange")
+        colour = COLORS.get(outcomes.get(scheme, Outcome.UNJUDGED), "tab:orange")
         intervals.errorbar([speedup.median], [place], xerr=ends, fmt="o", color=colour, capsize=4)
         if (floor := run.least_speedup(scheme)) is not None:
             intervals.plot([floor, floor], [place - 0.3, place + 0.3], color="black", linewidth=2)
     intervals.set_yticks(range(len(schemes)), schemes)
     intervals.set(xlabel="speedup, 99 % interval; black: its floor")
     intervals.set(xlim=(0, None), ylim=(max(1, len(schemes)) - 0.5, -0.5))
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])

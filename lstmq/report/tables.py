@@ -8,14 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lstmq.comparison import Row
-from lstmq.session import Recording
-from lstmq.verdicts import Outcome, Verdict, worst
+from lstmq.comparison import ComparisonRow
+from lstmq.gate import Outcome, Recording, Verdict, worst
 
 HEADERS = ("MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
 
 
-def table(rows: Sequence[Row]) -> Table:
+def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
     """Return the rows as a table that fits 80 columns; the first row is what the others are measured against."""
     result = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 0, 0, 1))
     result.add_column("", no_wrap=True)
@@ -36,7 +35,7 @@ def table(rows: Sequence[Row]) -> Table:
     return result
 
 
-def spread(rows: Sequence[Row]) -> str:
+def describe_spread(rows: Sequence[ComparisonRow]) -> str:
     """Return how far the windows' ratios lie apart, in words."""
     quartiles = (f"{row.name} {row.speedup.lower:.2f}-{row.speedup.upper:.2f}" for row in rows[1:])
     return (
@@ -44,19 +43,19 @@ def spread(rows: Sequence[Row]) -> str:
     )
 
 
-def readiness(rows: Sequence[Row]) -> str:
+def describe_setup(rows: Sequence[ComparisonRow]) -> str:
     """Return how long each model took before it could be timed, in words."""
     seconds = ", ".join(f"{row.name} {row.ready:.1f} s" for row in rows[1:])
     return f"ready (made, compiled if it is, and one window read) after: {seconds}"
 
 
-def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(rows: Sequence[ComparisonRow], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rows after ``facts`` about the run, in what ``json`` can write; sizes in bytes, losses in nats."""
     computed = ("perplexity", "tokens_per_second")
     return {**facts, "rows": [asdict(row) | {name: getattr(row, name) for name in computed} for row in rows]}
 
 
-def environments(recording: Recording) -> list[str]:
+def describe_environments(recording: Recording) -> list[str]:
     """Return a line on what each environment is, and one on how it was measured."""
     lines, sides = [], []
     for name, told in recording.environments.items():
@@ -82,21 +81,21 @@ def environments(recording: Recording) -> list[str]:
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """Return the verdicts as a table in lines of text; what there is to say of them is below it."""
     rows = [(each.outcome, each.question, each.case, each.metric, each.shown, each.limit) for each in verdicts]
-    lines = aligned(("verdict", "question", "of", "metric", "figure", "limit"), rows)
+    lines = text_table(("verdict", "question", "of", "metric", "figure", "limit"), rows)
     notes = [f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details]
     return [*lines, *([""] if notes else []), *notes]
 
 
-def aligned(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a table in lines of text, each column as wide as it needs to be."""
-    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    comparison_table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
-        table.add_column(header, no_wrap=True)
+        comparison_table.add_column(header, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        comparison_table.add_row(*row)
     # Words of other programs are in it: nothing is markup, nothing is cut off, and it is as wide as it is.
     console = Console(file=StringIO(), width=10_000, markup=False, emoji=False, color_system=None)
-    console.print(table)
+    console.print(comparison_table)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
 
 

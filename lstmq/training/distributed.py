@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Ranks:
+class ProcessGroup:
     """The default process group of ``torch.distributed``, if there is one. But for ``share``, all must call alike.
 
     Attributes:

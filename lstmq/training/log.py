@@ -6,10 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lstmq.files import whole_file
+from lstmq.files import atomic_write
 
 
-class Log:
+class TrainingLog:
     """A file of JSON objects, one a line, each with ``event``, ``epoch`` and ``step`` (both counted from 1) and more.
 
     Lines past the position that a resumed run goes on from are taken out first, since it will write them again.
@@ -30,7 +30,7 @@ class Log:
             if path.exists() and not path.is_file():
                 raise ValueError(f"expected a file for the log, which a resumed run reads, found {path}")
             kept = [] if (epoch, step) == (0, 0) else _lines(path, epoch, step)
-            with whole_file(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             self._file = path.open("a", encoding="utf-8", buffering=1)
 
@@ -72,7 +72,7 @@ def check_matplotlib() -> None:
         raise ValueError("drawing needs matplotlib: pip install 'lstmq[plot]'")
 
 
-def check_plot(path: Path) -> None:
+def check_figure_path(path: Path) -> None:
     """Find out now, and not after training, whether :func:`plot` can draw to ``path``.
 
     Raises:
@@ -85,7 +85,7 @@ def check_plot(path: Path) -> None:
         raise ValueError(f"no such folder to draw to: {path.parent}")
 
 
-def plot(log: Path, path: Path) -> None:
+def plot_log(log: Path, path: Path) -> None:
     """Draw the losses of a log over its steps, in what :func:`check_plot` passes."""
     from matplotlib.figure import Figure
 
@@ -100,5 +100,5 @@ def plot(log: Path, path: Path) -> None:
     axes.set(xlabel="epochs", ylabel="loss, nats per token")
     axes.legend()
     axes.grid(alpha=0.3)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])

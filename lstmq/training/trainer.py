@@ -17,10 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lstmq.batching import batchify, get_batch
-from lstmq.evaluation import evaluate
-from lstmq.model import LSTMModel, repackage_hidden
-from lstmq.ranks import Ranks
+from lstmq.model import LSTMModel, evaluate, repackage_hidden
+from lstmq.text import batchify, get_batch
+from lstmq.training.distributed import ProcessGroup
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -55,7 +54,7 @@ class TrainConfig:
                 raise ValueError(f"{name} must be {' or '.join(known)}, found {getattr(self, name)!r}")
 
 
-class Step(NamedTuple):
+class StepResult(NamedTuple):
     """What one or a few steps came to; all of them were finite."""
 
     epoch: int  # from 0
@@ -65,7 +64,7 @@ class Step(NamedTuple):
     tokens: int  # read in them, by all processes
 
 
-class Epoch(NamedTuple):
+class EpochResult(NamedTuple):
     """What a whole epoch came to."""
 
     epoch: int  # from 0
@@ -102,7 +101,7 @@ class Trainer:
     def __init__(self, model: LSTMModel, train: Tensor, valid: Tensor, config: TrainConfig) -> None:
         self.model, self.config = model, config
         self.device = next(model.parameters()).device
-        self.ranks = Ranks(self.device)
+        self.ranks = ProcessGroup(self.device)
         if config.batch_size % self.ranks.world:
             raise ValueError(f"{config.batch_size} columns cannot be shared evenly by {self.ranks.world} processes")
         self.source = self.ranks.share(batchify(train, config.batch_size))
@@ -124,7 +123,7 @@ class Trainer:
         self.best = self._weights()
         self._corpus = zlib.crc32(valid.numpy().tobytes(), zlib.crc32(train.numpy().tobytes()))
 
-    def run(self) -> Iterator[Step | Epoch]:
+    def run(self) -> Iterator[StepResult | EpochResult]:
         """Train to the end, yielding after every step (a few on a GPU, which is not to wait for us) and every epoch.
 
         Whenever it yields, :meth:`state` is that of a good run.
@@ -159,7 +158,7 @@ class Trainer:
             self.hidden = repackage_hidden(hidden)
             yield torch.stack([self.ranks.mean(loss.detach()), norm])
 
-    def _look(self, seen: list[list[float]]) -> Step:
+    def _look(self, seen: list[list[float]]) -> StepResult:
         """Count the steps of these losses and norms as done, if all were finite."""
         total, read = 0.0, 0
         for step, (loss, norm) in enumerate(seen, start=self.step):
@@ -169,9 +168,9 @@ class Trainer:
             total, read = total + loss * n, read + n
         self.loss_sum += total
         self.step += len(seen)
-        return Step(self.epoch, self.step, len(seen), total / read, read * self.config.batch_size)
+        return StepResult(self.epoch, self.step, len(seen), total / read, read * self.config.batch_size)
 
-    def _finish_epoch(self) -> Epoch:
+    def _finish_epoch(self) -> EpochResult:
         """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""
         mine = torch.tensor(evaluate(self.model, self.valid, self.config.bptt), dtype=torch.float64, device=self.device)
         valid_loss = self.ranks.mean(mine).item()  # one figure, so that all come to one decision
@@ -182,7 +181,7 @@ class Trainer:
             self.best_loss, self.best = valid_loss, self._weights()
         else:
             self._set_lr(lr / 4)
-        result = Epoch(self.epoch, lr, self.loss_sum / (len(self.source) - 1), valid_loss, improved)
+        result = EpochResult(self.epoch, lr, self.loss_sum / (len(self.source) - 1), valid_loss, improved)
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
         self.hidden = self.model.init_hidden(self.source.shape[1])
         return result

@@ -6,10 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import pooch
 
-from lstmq import checkpoint
-from lstmq.files import whole_file
-from lstmq.model import ModelConfig
-from lstmq.verification import FetchError, PublishedFile, first_bytes, unpack, unzipping
+from lstmq.files import atomic_write
+from lstmq.model import ModelConfig, checkpoint
+from lstmq.workload.verification import FetchError, PublishedFile, first_bytes, unpack, unzipping
 
 DATA = Path("data")  # where what is fetched lands and is looked for, from the current folder
 
@@ -115,7 +114,7 @@ class PinnedCheckpoint:
             if size > self.limit:
                 raise FetchError(f"{download.name}: expected at most {self.limit:,} bytes inside, found {size:,}")
         try:
-            config = checkpoint.load(download).config
+            config = checkpoint.load_checkpoint(download).config
         except checkpoint.CheckpointError as error:
             raise FetchError(str(error).replace(str(download), download.name)) from None
         if config != self.config:
@@ -123,7 +122,7 @@ class PinnedCheckpoint:
         sha256 = pooch.file_hash(download)
         pin = self.pin(folder)  # again: another process may have been faster
         if pin is None:
-            with whole_file(self.lock(folder)) as temporary:
+            with atomic_write(self.lock(folder)) as temporary:
                 temporary.write_text(f"{sha256}  {download.name}\n", encoding="utf-8")
         elif pin != sha256:
             raise FetchError(f"expected SHA-256 {pin}, found {sha256}")
@@ -176,5 +175,5 @@ def file_name(asset: Asset) -> str:
 
 def _move(source: Path, target: Path) -> None:
     """Replace ``target`` at once, with the usual rights in place of a temporary file's, also over a link."""
-    with whole_file(target) as temporary:
+    with atomic_write(target) as temporary:
         shutil.move(source, temporary)

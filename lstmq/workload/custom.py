@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lstmq.errors import in_a_line
-from lstmq.streams import Stream
-from lstmq.subjects import Subject, Workload
+from lstmq.errors import one_line
+from lstmq.text import Stream
+from lstmq.workload.subject import Subject, Workload
 
 
-def load_custom(place: str, tokens: int | None = None, at_most: int | None = None) -> Workload:
+def load_user_workload(place: str, tokens: int | None = None, at_most: int | None = None) -> Workload:
     """Run a file of yours, and return what its function makes.
 
     Args:
@@ -36,7 +36,7 @@ def load_custom(place: str, tokens: int | None = None, at_most: int | None = Non
         raise ValueError(f"no such file: {file}")
     threads = torch.get_num_threads()
     try:
-        with foreign(place):
+        with user_errors(place):
             make = _run(path).get(function)
             if not callable(make):
                 raise ValueError(f"there is no function {function}")
@@ -48,14 +48,14 @@ def load_custom(place: str, tokens: int | None = None, at_most: int | None = Non
 
 
 @contextmanager
-def foreign(place: str | None) -> Iterator[None]:
+def user_errors(place: str | None) -> Iterator[None]:
     """Make one ``ValueError``, which names the place, of whatever anybody's code raises inside the block."""
     try:
         yield
     except (Exception, SystemExit) as error:
         if place is None:
             raise
-        raise ValueError(f"{place}: {in_a_line(error)}") from error
+        raise ValueError(f"{place}: {one_line(error)}") from error
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from lstmq.assets import DATA, Asset, PinnedCheckpoint, file_name
-from lstmq.verification import CHUNK, FetchError
+from lstmq.workload.assets import DATA, Asset, PinnedCheckpoint, file_name
+from lstmq.workload.verification import CHUNK, FetchError
 
 TIMEOUT = 30  # seconds without a byte
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from lstmq import assets, exports, stored
-from lstmq import checkpoint as checkpoints
-from lstmq.batching import batchify
-from lstmq.corpus import Corpus
-from lstmq.custom import load_custom
 from lstmq.model import LanguageModel, LSTMModel, ModelConfig
-from lstmq.streams import Stream, next_words
-from lstmq.subjects import Subject, Workload
+from lstmq.model import checkpoint as checkpoints
+from lstmq.quantization.native import file
+from lstmq.quantization.onnx import export
+from lstmq.text import Corpus, Stream, batchify, next_words
+from lstmq.workload import assets
+from lstmq.workload.custom import load_user_workload
+from lstmq.workload.subject import Subject, Workload
 
 DEFAULT_TOKENS = 5_000  # timed with the embedded default: some seconds for each model
 SAMPLE_CHECKPOINT = "lstm.safetensors"
@@ -20,8 +20,8 @@ SEED = 1111  # of the weights that are only timed
 
 def sample_folder() -> Path:
     """Return the folder of the embedded sample: inside an installed package, or in a checkout's ``data/``."""
-    installed = Path(__file__).parent / "sample"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "data" / "sample"
+    installed = Path(__file__).parents[1] / "sample"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "data" / "sample"
 
 
 def find_corpus(corpus: Path | None) -> Path:
@@ -76,13 +76,13 @@ def load_workload(
     if place is not None:
         if corpus or checkpoint or vocabulary:
             raise ValueError("a workload of your own brings its model and stream: no corpus, checkpoint or vocabulary")
-        return load_custom(place, tokens, at_most)
+        return load_user_workload(place, tokens, at_most)
     if corpus or checkpoint:
-        subject = load_subject(corpus, checkpoint, vocabulary, tokens, at_most)
+        subject = load_text_subject(corpus, checkpoint, vocabulary, tokens, at_most)
         if not isinstance(subject.model, LSTMModel):
             raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, which is not")
         return Workload(speed=subject, loss=subject)
-    loss = load_subject(vocabulary=vocabulary)
+    loss = load_text_subject(vocabulary=vocabulary)
     config = ModelConfig()
     stream = _head(loss.stream, tokens, DEFAULT_TOKENS)
     speed = Subject(
@@ -94,7 +94,7 @@ def load_workload(
     return Workload(speed=speed, loss=loss)
 
 
-def load_subject(
+def load_text_subject(
     corpus: Path | None = None,
     checkpoint: Path | None = None,
     vocabulary: Path | None = None,
@@ -119,15 +119,15 @@ def load_subject(
     """
     folder = find_corpus(corpus)
     checkpoint = checkpoint or _checkpoint_of(folder)
-    exported = exports.read(checkpoint) if checkpoint.suffix == ".onnx" else None
+    exported = export.read_onnx(checkpoint) if checkpoint.suffix == ".onnx" else None
     words = exported.dictionary if exported else None
     text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else words)
     if exported:
         model: LanguageModel = exported.model
-    elif stored.is_stored(checkpoint):
-        model = stored.load(checkpoint, text.dictionary)
+    elif file.is_native_file(checkpoint):
+        model = file.load_native(checkpoint, text.dictionary)
     else:
-        model = checkpoints.load(checkpoint).eval()
+        model = checkpoints.load_checkpoint(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
         raise ValueError(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "

@@ -5,8 +5,7 @@ from typing import Generic, TypeVar
 
 from torch import nn
 
-from lstmq.corpus import Dictionary
-from lstmq.streams import Stream
+from lstmq.text import Dictionary, Stream
 
 ModelT_co = TypeVar("ModelT_co", bound=nn.Module, covariant=True)
 

@@ -19,16 +19,17 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from lstmq import SCHEMES, LSTMModel, ModelConfig, checkpoint
+from lstmq import SCHEMES, LSTMModel, ModelConfig
 from lstmq.cli import main
-from lstmq.workload import sample_folder
+from lstmq.model import checkpoint
+from lstmq.workload.loading import sample_folder
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 BENCHMARKS = CHECKOUT / "benchmarks"
 SABOTAGE = Path(__file__).with_name("sabotage")
 STORE = Path(__file__).with_name("store")
 GREEN, FAILED, INTERRUPTED, USAGE, INCONCLUSIVE, INVALID, NOT_MEASURED = 0, 1, 2, 4, 10, 11, 12
-# As narrow as benchmarks/floors.toml is.
+# As narrow as benchmarks/limits.toml is.
 INT8 = """
 speedup = { at_least = 1.4, measured = 2.3 }
 size_ratio = { at_least = 2.772, measured = 2.7797 }
@@ -85,7 +86,7 @@ class Result(NamedTuple):
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
     """The sample's model amid zeros, 256 units wide: it predicts the same, and int8 is more than twice as fast."""
-    small = checkpoint.load(sample_folder() / "lstm.safetensors")
+    small = checkpoint.load_checkpoint(sample_folder() / "lstm.safetensors")
     shape = small.config
     wide = LSTMModel(ModelConfig(ntoken=shape.ntoken, ninp=shape.ninp, nhid=256, nlayers=shape.nlayers))
     for name, weight in wide.state_dict().items():
@@ -94,7 +95,7 @@ def wide(tmp_path_factory):
         for into, part in zip(weight.chunk(gates), small.state_dict()[name].chunk(gates), strict=True):
             into[tuple(map(slice, part.shape))] = part
     path = tmp_path_factory.mktemp("wide") / "wide.safetensors"
-    checkpoint.save(wide, path)
+    checkpoint.save_checkpoint(wide, path)
     return path
 
 
@@ -103,8 +104,8 @@ def suite(wide, tmp_path):
     """Run the schemes' benchmarks with options, once for each list of them, spoiled as named; all it writes is here."""
 
     def suite(*runs, floors=FLOORS, benchmarks=BENCHMARKS, variables=(), patient=False, **sabotage):
-        (tmp_path / "floors.toml").write_text(floors, encoding="utf-8")
-        common = [benchmarks / "test_evaluation.py", "--floors", tmp_path / "floors.toml"]
+        (tmp_path / "limits.toml").write_text(floors, encoding="utf-8")
+        common = [benchmarks / "test_evaluation.py", "--floors", tmp_path / "limits.toml"]
         common += ["--corpus", sample_folder(), "--checkpoint", wide, "--tokens", 1500]
         common += ["--workers", 1, "--pairs", 8 if "jitter" in sabotage else 40]
         common += ["--benchmark-storage", f"file://{tmp_path / 'storage'}"]
@@ -208,8 +209,8 @@ def test_what_is_whole_is_saved_and_compared_with_and_nothing_else_is(suite, tmp
 
 def test_elasticsearch_keeps_runs_and_gives_them_back(wide, tmp_path):
     """By a client that stands in for the real one; the store, and what it calls, are pytest-benchmark's."""
-    (tmp_path / "floors.toml").write_text(FLOORS, encoding="utf-8")
-    common = [BENCHMARKS / "test_evaluation.py", "--floors", tmp_path / "floors.toml", "--scheme", "int8"]
+    (tmp_path / "limits.toml").write_text(FLOORS, encoding="utf-8")
+    common = [BENCHMARKS / "test_evaluation.py", "--floors", tmp_path / "limits.toml", "--scheme", "int8"]
     common += ["--corpus", sample_folder(), "--checkpoint", wide, "--tokens", 1500, "--workers", 1, "--pairs", 8]
     common += ["--benchmark-storage", "elasticsearch+http://user:secret@nowhere/lstmq/runs"]
     required = ["--benchmark-compare", "--gate-baseline=require"]
@@ -257,7 +258,7 @@ def test_every_way_to_quantize_wrongly_fails_and_is_named(suite, tmp_path):
     for scheme in ("int8", "int8-embedding", "bf16", "ort-int8", "int8-native"):
         assert of(result, scheme) <= {"PASS", "----"}, result
 
-    proposal = tmp_path / ".benchmarks" / "floors.toml"
+    proposal = tmp_path / ".benchmarks" / "limits.toml"
     assert proposal.read_text(encoding="utf-8") in result.out
     rows = tomllib.loads(proposal.read_text(encoding="utf-8"))
     assert rows.keys() == WRONG.keys()
@@ -281,7 +282,7 @@ def another_python(folder):
 
 def test_a_workload_of_your_own_is_gated_as_the_built_in_one_is(tmp_path):
     tagger = CHECKOUT / "docs" / "tagger"
-    own, floors = ["--workload", f"{tagger / 'tagger.py'}:workload"], tmp_path / "floors.toml"
+    own, floors = ["--workload", f"{tagger / 'tagger.py'}:workload"], tmp_path / "limits.toml"
     row = "size_ratio = { at_least = 1.9 }\n"
     floors.write_text(f"[int8]\n{row}[as_float]\n{row}[linear_only]\n{row}", encoding="utf-8")
     few = [BENCHMARKS, "--workers", 1, "--pairs", 8, "--benchmark-storage", f"file://{tmp_path / 'storage'}"]

@@ -13,9 +13,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from lstmq import Corpus, checkpoint, evaluate, generate, quantize
+from lstmq import Corpus, evaluate, generate, quantize
 from lstmq.cli import main
-from lstmq.workload import load_subject, sample_folder
+from lstmq.model import checkpoint
+from lstmq.workload.loading import load_text_subject, sample_folder
 
 
 def run(*arguments):
@@ -25,7 +26,7 @@ def run(*arguments):
 @pytest.fixture
 def real(corpus_folder, tmp_path, model):
     """Options for a corpus and a checkpoint of its words."""
-    checkpoint.save(model, tmp_path / "model.safetensors")
+    checkpoint.save_checkpoint(model, tmp_path / "model.safetensors")
     return ["--corpus", corpus_folder, "--checkpoint", tmp_path / "model.safetensors"]
 
 
@@ -103,7 +104,7 @@ def test_evaluate_prints_loss_and_perplexity(real):
 
 @pytest.mark.parametrize("scheme", ["float32", "int8", "bf16"])
 def test_evaluate_is_of_the_scheme(scheme):
-    subject = load_subject()
+    subject = load_text_subject()
     model = subject.model if scheme == "float32" else quantize(subject.model, scheme)
     assert f"loss {evaluate(model, subject.stream, 25):.6f} nats" in run("evaluate", "--scheme", scheme).output
 
@@ -118,7 +119,7 @@ def test_generate_wraps_at_20_words_and_repeats_with_a_seed():
 
 @pytest.mark.parametrize(("temperature", "scheme"), [(0.0, "float32"), (0.7, "int8"), (1.3, "bf16")])
 def test_generate_is_of_the_scheme_at_the_temperature(temperature, scheme):
-    subject = load_subject()
+    subject = load_text_subject()
     model = subject.model if scheme == "float32" else quantize(subject.model, scheme)
     expected = generate(model, subject.dictionary, 30, temperature, torch.Generator().manual_seed(7))
     result = run("generate", "--words", 30, "--seed", 7, "--temperature", temperature, "--scheme", scheme)
@@ -144,7 +145,7 @@ def test_on_a_terminal_the_text_is_not_written_over(corpus_folder):
 def test_generate_writes_text_not_bytes(tmp_path, dictionary, corpus_folder, model):
     for file in corpus_folder.iterdir():
         file.write_text(file.read_text(encoding="utf-8").replace("word", "wörd"), encoding="utf-8")
-    checkpoint.save(model, tmp_path / "model.pth")
+    checkpoint.save_checkpoint(model, tmp_path / "model.pth")
     out = tmp_path / "text.txt"
     where = ("--corpus", corpus_folder, "--checkpoint", tmp_path / "model.pth")
     assert run("generate", *where, "--words", 40, "--seed", 0, "--out", out).output == ""

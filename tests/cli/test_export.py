@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from lstmq.cli import export as command
 from lstmq.cli import main
-from lstmq.quantization import quantize
+from lstmq.quantization.schemes import quantize
 
 onnx = pytest.importorskip("onnx", reason="of the extra onnxruntime")
 pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")

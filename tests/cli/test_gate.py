@@ -5,11 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from lstmq import gate
 from lstmq.cli import main
-from lstmq.quantization import FLOAT32
-from lstmq.saved import KEY, as_json
-from lstmq.worker import COPY
+from lstmq.gate import judge
+from lstmq.gate.run_file import KEY, as_json
+from lstmq.gate.worker import FLOAT32_COPY
+from lstmq.quantization.schemes import FLOAT32
 from strategies import SECONDS, SIZES, a_run
 
 SLOW = {"here": {"int8": 2 * SECONDS["int8"]}}
@@ -40,7 +40,11 @@ def judge(*arguments):
         ({"here": {"int8": SECONDS[FLOAT32] / 2}}, 10, "INCONCLUSIVE: no regression, and no pass"),
         ({"here": {"int8": 1.025 * SECONDS["int8"]}, "there": {}}, 10, "INCONCLUSIVE: "),
         ({"here": {"int8": 1.1 * SECONDS["int8"]}, "there": {}}, 1, "FAIL: "),
-        ({"here": {COPY: 2 * SECONDS[COPY]}}, 11, "INVALID: this machine is too noisy to judge now (exit code 11)"),
+        (
+            {"here": {FLOAT32_COPY: 2 * SECONDS[FLOAT32_COPY]}},
+            11,
+            "INVALID: this machine is too noisy to judge now (exit code 11)",
+        ),
         ({"failures": ["test_corpus"]}, 1, "FAIL: "),
         ({"floors": {}}, 12, "NOT MEASURED: "),
         ({"cases": []}, 12, "NOT MEASURED: something that is gated was not measured (exit code 12)"),
@@ -53,7 +57,7 @@ def test_the_exit_code_is_that_of_the_worst_verdict(saved, change, code, conclus
     assert result.output.splitlines()[0].endswith("run.json: the run of 2026-11-24T12:00:00+00:00")
     assert "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0 in" in result.output
     assert ("there: a processor" in result.output) == ("there" in change)
-    verdicts = gate.judge(a_run(**change))
+    verdicts = judge.judge(a_run(**change))
     told = result.output.splitlines()
     for each in verdicts:
         assert any(line.startswith(each.outcome) and f"{each.case} " in line for line in told)
@@ -80,7 +84,7 @@ def test_a_baseline_that_can_be_compared_with_is_judged_by(saved):
         ({"told": {"machine": {"cpu": "another"}}}, "cpu a processor now, another then"),
         ({"tokens": 50}, "slice 100 now, 50 then"),
         ({"told": {"machine": {"threads": 2, "engine": "qnnpack"}}}, "engine x86 now, qnnpack then; threads 1 now, 2"),
-        ({"here": {COPY: 2 * SECONDS[COPY]}}, "noisy"),
+        ({"here": {FLOAT32_COPY: 2 * SECONDS[FLOAT32_COPY]}}, "noisy"),
     ],
 )
 def test_a_baseline_that_cannot_be_compared_with_is_said_to_be_and_why(saved, before, why):
@@ -100,10 +104,10 @@ def test_a_baseline_that_cannot_be_compared_with_is_said_to_be_and_why(saved, be
 
 
 def test_other_floors_replace_those_of_the_run_and_what_they_were_not_for(saved, tmp_path):
-    (tmp_path / "floors.toml").write_text("[int8]\nspeedup = { at_least = 99 }\n")
+    (tmp_path / "limits.toml").write_text("[int8]\nspeedup = { at_least = 99 }\n")
     run = saved("run", exempt=["speedup"])
     assert judge(run).exit_code == 0
-    result = judge(run, "--floors", tmp_path / "floors.toml")
+    result = judge(run, "--floors", tmp_path / "limits.toml")
     assert result.exit_code == 1
     assert "at least 99" in result.output
 
@@ -117,7 +121,7 @@ def test_markdown_and_drawings_are_written_whole(saved, tmp_path):
     lines = (tmp_path / "out.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "### lstmq: FAIL"
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(gate.judge(a_run(there={}, **SLOW), a_run()))
+    assert len(rows) == 2 + len(judge.judge(a_run(there={}, **SLOW), a_run()))
     assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
     assert any(row.startswith("| **FAIL** | against | int8 | slower | 2") for row in rows)
     assert any(line.startswith("- here: a processor") for line in lines)

@@ -20,10 +20,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from lstmq import Corpus, ModelConfig, batchify, checkpoint, evaluate
+from lstmq import Corpus, ModelConfig, batchify, evaluate
 from lstmq.cli import main
-from lstmq.cli.processes import interrupts
+from lstmq.cli.interrupts import interrupts
 from lstmq.cli.train import Outputs
+from lstmq.model import checkpoint
 
 TINY = "--ninp 4 --nhid 4 --nlayers 1 --bptt 10 --batch-size 4 --threads 1 --lr 2".split()
 
@@ -66,9 +67,9 @@ def test_train_writes_the_best_model_a_line_an_epoch_a_log_and_a_plot(text, tmp_
         (epoch, step) for epoch in (1, 2) for step in range(1, 101)
     ]
     best = min(r["valid_loss"] for r in records if r["event"] == "epoch")
-    assert evaluate(checkpoint.load(out), batchify(Corpus(text).valid, 10), 10) == best
+    assert evaluate(checkpoint.load_checkpoint(out), batchify(Corpus(text).valid, 10), 10) == best
     assert f"best validation loss {best:.4f}" in result.output
-    assert checkpoint.load(out).config == ModelConfig(ntoken=10, ninp=4, nhid=4, nlayers=1)
+    assert checkpoint.load_checkpoint(out).config == ModelConfig(ntoken=10, ninp=4, nhid=4, nlayers=1)
     assert drawing.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl", "m.png", "m.safetensors"]
 
@@ -84,9 +85,9 @@ def test_each_optimizer_has_a_rate_of_its_own(text, tmp_path, optimizer, lr):
 
 def test_out_keeps_the_best_model_when_a_later_epoch_is_worse(text, tmp_path, monkeypatch):
     for out, losses in (("one", [2.0]), ("two", [2.0, 3.0]), ("other", [3.0, 2.0])):
-        monkeypatch.setattr("lstmq.training.evaluate", partial(lambda script, *_: next(script), iter(losses)))
+        monkeypatch.setattr("lstmq.training.trainer.evaluate", partial(lambda script, *_: next(script), iter(losses)))
         assert train(text, tmp_path / out, "--epochs", len(losses)).exit_code == 0
-    one, two, other = (checkpoint.load(tmp_path / out) for out in ("one", "two", "other"))
+    one, two, other = (checkpoint.load_checkpoint(tmp_path / out) for out in ("one", "two", "other"))
     assert same(one, two)
     assert not same(one, other)
 
@@ -134,7 +135,7 @@ def test_the_state_is_written_first_of_all_then_every_few_minutes_and_every_epoc
 def test_killed_while_it_writes_it_can_be_resumed(text, tmp_path, monkeypatch, killed_in, time_of_it):
     whole, out = tmp_path / "whole.pth", tmp_path / "m.pth"
     ever_better = count(9, -1)
-    monkeypatch.setattr("lstmq.training.evaluate", lambda *_: float(next(ever_better)))
+    monkeypatch.setattr("lstmq.training.trainer.evaluate", lambda *_: float(next(ever_better)))
     assert train(text, whole, "--epochs", 2).exit_code == 0
     real, times = getattr(Outputs, killed_in), []
 
@@ -148,7 +149,7 @@ def test_killed_while_it_writes_it_can_be_resumed(text, tmp_path, monkeypatch, k
         patch.setattr(Outputs, killed_in, killed)
         assert train(text, out, "--epochs", 2).exit_code == -9
     assert train(text, out, "--resume").exit_code == 0
-    one, other = checkpoint.load(whole), checkpoint.load(out)
+    one, other = checkpoint.load_checkpoint(whole), checkpoint.load_checkpoint(out)
     assert same(one, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.pth", "whole.pth"]
 
@@ -163,7 +164,7 @@ def test_an_interrupt_is_obeyed_between_two_steps_and_resumed(text, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert re.fullmatch(r"lstmq: interrupted at epoch \d+, step \d+: go on with --resume\n", errors)
-    assert checkpoint.load(out).config.nhid == 4
+    assert checkpoint.load_checkpoint(out).config.nhid == 4
     refused = train(text, out, "--epochs", 300)
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
     assert "m.pth.resume is an unfinished run: go on with --resume, or delete it" in refused.output
@@ -196,8 +197,8 @@ def test_two_processes_end_where_one_ends_but_for_rounding(text, tmp_path):
     ]
     assert len(losses[0]) == 200
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    for key, value in checkpoint.load(one).state_dict().items():
-        torch.testing.assert_close(checkpoint.load(two).state_dict()[key], value, rtol=1e-2, atol=1e-4)
+    for key, value in checkpoint.load_checkpoint(one).state_dict().items():
+        torch.testing.assert_close(checkpoint.load_checkpoint(two).state_dict()[key], value, rtol=1e-2, atol=1e-4)
 
 
 def test_the_first_interrupt_asks_and_the_second_kills():
@@ -240,7 +241,7 @@ def test_a_run_that_blew_up_keeps_its_best_model_and_a_finite_state(text, tmp_pa
         result = train(text, out, "--epochs", 2, "--lr", "1e38", "--clip", "1e30", "--save-every", "0", *resume)
         assert (result.exit_code, result.output.count("\n")) == (2, 1)
         assert "lower the learning rate" in result.output
-        assert all(weight.isfinite().all() for weight in checkpoint.read(state)["model"].values())
+        assert all(weight.isfinite().all() for weight in checkpoint.read_tensors(state)["model"].values())
         assert out.read_bytes() == best
 
 
@@ -248,7 +249,7 @@ def test_a_run_that_blew_up_keeps_its_best_model_and_a_finite_state(text, tmp_pa
 def test_a_state_of_another_version_is_refused(text, tmp_path, change):
     out, state = tmp_path / "m.safetensors", tmp_path / "m.safetensors.resume"
     assert train(text, out, "--lr", "1e38", "--clip", "1e30").exit_code == 2  # which leaves its state
-    kept = checkpoint.read(state)
+    kept = checkpoint.read_tensors(state)
     kept["train_config"] |= change
     torch.save(kept, state)
     result = train(text, out, "--resume")

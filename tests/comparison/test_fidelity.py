@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import oracle
 from lstmq import LSTMModel, batchify, evaluate, quantize
-from lstmq.evaluation import window_losses
-from lstmq.fidelity import Fidelity, compare_predictions
-from lstmq.streams import next_words
+from lstmq.comparison.fidelity import Fidelity, compare_predictions
+from lstmq.model.evaluation import window_losses
+from lstmq.text.streams import next_words
 from strategies import models, seeds, stream
 
 

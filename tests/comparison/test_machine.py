@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmq.machine import ISAS, describe_machine
+from lstmq.comparison.machine import INSTRUCTION_SETS, describe_machine
 
 X86 = """processor\t: 0
 model name\t: A Processor 9000
@@ -33,9 +33,9 @@ def describe(monkeypatch):
     return describe
 
 
-@pytest.mark.parametrize("isa", [*ISAS])
+@pytest.mark.parametrize("isa", [*INSTRUCTION_SETS])
 def test_the_best_instructions_there_are_are_told(describe, isa):
-    flags = " ".join(ISAS[ISAS.index(isa) :])
+    flags = " ".join(INSTRUCTION_SETS[INSTRUCTION_SETS.index(isa) :])
     for text in (X86.format(flags=flags), ARM.format(flags=flags, part="0xd0c")):
         assert describe(text)["isa"] == isa
 

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import Dictionary, batchify, comparison, evaluate, model_size, next_words, perplexity, quantize
-from lstmq.comparison import Ratio, compare
-from lstmq.report import as_json, spread, table
-from lstmq.subjects import Subject, Workload
+from lstmq import Dictionary, batchify, evaluate, model_size, next_words, perplexity, quantize
+from lstmq.comparison import paired
+from lstmq.comparison.paired import Quartiles, compare
+from lstmq.report.tables import as_json, comparison_table, describe_spread
+from lstmq.workload.subject import Subject, Workload
 from strategies import stream
 
 seconds = st.lists(st.tuples(st.floats(1e-6, 1e3), st.floats(1e-6, 1e3)), min_size=1, max_size=30)
@@ -28,11 +29,11 @@ def workload(model, dictionary):
 @given(seconds, st.floats(0.1, 10), st.randoms())
 def test_a_ratio_is_of_pairs(pairs, factor, random):
     """The middle of the ratios, whatever the order of the pairs; a slow moment that hits both sides is no matter."""
-    ratio = Ratio.of_pairs(*zip(*pairs, strict=True))
+    ratio = Quartiles.of_pairs(*zip(*pairs, strict=True))
     assert ratio.median == pytest.approx(statistics.median(a / b for a, b in pairs))
     assert ratio.lower <= ratio.median <= ratio.upper
     disturbed = [(a * factor, b * factor) for a, b in random.sample(pairs, len(pairs))]
-    assert Ratio.of_pairs(*zip(*disturbed, strict=True)).median == pytest.approx(ratio.median)
+    assert Quartiles.of_pairs(*zip(*disturbed, strict=True)).median == pytest.approx(ratio.median)
 
 
 def test_rows_are_float32_and_the_schemes_with_their_own_sizes_and_losses(workload, model):
@@ -51,7 +52,7 @@ def test_rows_are_float32_and_the_schemes_with_their_own_sizes_and_losses(worklo
         assert row.seconds > 0
         assert row.ready > 0
         assert row.tokens_per_second == 49 / row.seconds
-    assert rows[0].speedup == Ratio(median=1, lower=1, upper=1)
+    assert rows[0].speedup == Quartiles(median=1, lower=1, upper=1)
 
 
 def test_faster_is_float32s_time_over_the_schemes(workload, model, monkeypatch):
@@ -64,18 +65,18 @@ def test_faster_is_float32s_time_over_the_schemes(workload, model, monkeypatch):
             now += 3 if candidate is model else 2
             yield window
 
-    real = comparison.window_losses
-    monkeypatch.setattr(comparison, "window_losses", spend)
-    monkeypatch.setattr(comparison, "clock", lambda: lambda: now)
+    real = paired.window_losses
+    monkeypatch.setattr(paired, "window_losses", spend)
+    monkeypatch.setattr(paired, "clock", lambda: lambda: now)
     float32, int8 = compare(workload, ["int8"], bptt=7)
     assert (float32.seconds, int8.seconds) == (21, 14)
-    assert int8.speedup == Ratio(median=1.5, lower=1.5, upper=1.5)
+    assert int8.speedup == Quartiles(median=1.5, lower=1.5, upper=1.5)
 
 
 def test_the_engine_is_that_of_every_scheme_for_speed_and_loss(workload, monkeypatch):
     asked = []
-    real = comparison.quantize
-    monkeypatch.setattr(comparison, "quantize", lambda *arguments: asked.append(arguments[1:]) or real(*arguments))
+    real = paired.quantize
+    monkeypatch.setattr(paired, "quantize", lambda *arguments: asked.append(arguments[1:]) or real(*arguments))
     other = Subject(model=workload.speed.model, dictionary=Dictionary(), stream=workload.speed.stream, origin="")
     compare(Workload(speed=workload.speed, loss=other), ["int8", "bf16"], bptt=7, engine="qnnpack")
     assert asked == [("int8", "qnnpack"), ("bf16", "qnnpack")] * 2
@@ -99,8 +100,8 @@ def test_all_models_read_a_window_before_any_reads_the_next_and_the_first_change
             read.append(model)
             yield window
 
-    real = comparison.window_losses
-    monkeypatch.setattr(comparison, "window_losses", spy)
+    real = paired.window_losses
+    monkeypatch.setattr(paired, "window_losses", spy)
     compare(workload, ["int8", "bf16"], bptt=7, on_window=ticks.append)
     rounds = [read[i : i + 3] for i in range(0, len(read), 3)]
     assert len(rounds) == 7
@@ -113,18 +114,18 @@ def test_seconds_are_cpu_time_of_the_one_thread(monkeypatch):
     import time
 
     assert torch.get_num_threads() == 1
-    assert comparison.clock() is time.thread_time
+    assert paired.clock() is time.thread_time
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert comparison.clock() is time.perf_counter
+    assert paired.clock() is time.perf_counter
 
 
 def test_the_table_and_the_json_hold_the_rows(workload):
     rows = compare(workload, ["int8"], bptt=7)
-    columns = {column.header: list(column.cells) for column in table(rows).columns}
+    columns = {column.header: list(column.cells) for column in comparison_table(rows).columns}
     assert columns[""] == ["float32", "int8"]
     assert columns["MB"] == [f"{row.size.total / 1e6:.2f}" for row in rows]
     assert columns["faster"] == ["1.00x", f"{rows[1].speedup.median:.2f}x"]
-    assert f"int8 {rows[1].speedup.lower:.2f}-{rows[1].speedup.upper:.2f}" in spread(rows)
+    assert f"int8 {rows[1].speedup.lower:.2f}-{rows[1].speedup.upper:.2f}" in describe_spread(rows)
     written = json.loads(json.dumps(as_json(rows, {"bptt": 7})))
     assert written["bptt"] == 7
     assert written["rows"][1]["size"]["total"] == rows[1].size.total

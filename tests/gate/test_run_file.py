@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import baselines, gate, page, report, saved
-from lstmq.environments import HERE, THERE
-from lstmq.history import side_by_side, standings
-from lstmq.saved import RunError, as_json, from_json
-from lstmq.verdicts import Outcome, not_measured, worst
+from lstmq.gate import baseline, judge, run_file
+from lstmq.gate.processes import HERE, THERE
+from lstmq.gate.run_file import RunError, as_json, from_json
+from lstmq.gate.verdicts import Outcome, not_measured, worst
+from lstmq.report import page, tables
+from lstmq.report.history import group_summaries, summarize_run
 from strategies import SECONDS, a_run, noisy_runs, slices
 
 ABSENT = {"absent": {"bf16": "this torch cannot"}}
@@ -23,7 +24,7 @@ RUN = a_run(SHORT, SHORT, schemes=("int8", "bf16"), told=ABSENT, told_there=ABSE
 
 def document_of(run):
     """Return what pytest-benchmark saves, with nothing but what is ours in it, as it comes back from a file."""
-    document = {saved.KEY: as_json(run, [{"outcome": each.outcome} for each in gate.judge(run)])}
+    document = {run_file.KEY: as_json(run, [{"outcome": each.outcome} for each in judge.judge(run)])}
     return json.loads(json.dumps(document))
 
 
@@ -37,13 +38,13 @@ def test_a_run_that_is_saved_comes_back_as_it_was(run):
     again = from_json(document_of(run), "a file")
     assert again.recording == replace(run.recording, plan=run.recording.plan | {"schemes": ["int8"]})
     assert replace(again, recording=run.recording) == run
-    assert gate.judge(again) == gate.judge(run)
+    assert judge.judge(again) == judge.judge(run)
 
 
 def test_what_is_saved_is_json_to_any_reader():
     """Whose JSON may have neither NaN nor infinity: a baseline of two slices has an infinite interval."""
     few = a_run({name: slices(seconds, workers=2) for name, seconds in SECONDS.items()})
-    verdicts = [asdict(each) for each in gate.judge(few, a_run())]
+    verdicts = [asdict(each) for each in judge.judge(few, a_run())]
     verdicts.append(asdict(not_measured("bf16", "all", "")))  # whose figure is NaN
     saved = json.loads(json.dumps(as_json(few, verdicts), allow_nan=False))
     [kept] = [each for each in saved["verdicts"] if each["metric"] == "kept speedup"]
@@ -52,24 +53,24 @@ def test_what_is_saved_is_json_to_any_reader():
 
 def test_floors_with_dates_are_saved_as_text(tmp_path):
     """TOML has dates and JSON has none."""
-    from lstmq.floors import load_floors
+    from lstmq.gate.limits import load_limits
 
     row = 'speedup = { at_least = 2, measured = 3, date = 2026-11-24, machine = "a machine", command = "pytest" }'
-    (tmp_path / "floors.toml").write_text(f"[int8]\n{row}\n")
-    run = a_run(floors=load_floors(tmp_path / "floors.toml"))
+    (tmp_path / "limits.toml").write_text(f"[int8]\n{row}\n")
+    run = a_run(floors=load_limits(tmp_path / "limits.toml"))
     again = from_json(document_of(run), "a file")
     assert again.floors["int8"]["speedup"]["date"] == "2026-11-24"
 
 
 def test_a_file_is_read_as_what_is_in_it(tmp_path):
     (tmp_path / "run.json").write_bytes(TEXT)
-    assert saved.read(tmp_path / "run.json") == from_json(DOCUMENT, "a file")
+    assert run_file.read_run(tmp_path / "run.json") == from_json(DOCUMENT, "a file")
 
 
 def refused(path):
     """Return the one line that a file is refused in."""
     with pytest.raises((RunError, OSError)) as caught:
-        saved.read(path)
+        run_file.read_run(path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(path) in str(caught.value)
     return str(caught.value)
@@ -112,7 +113,7 @@ def test_no_file_a_folder_and_a_file_that_is_too_large_are_refused(tmp_path, mon
     assert "No such file" in refused(tmp_path / "run.json")
     assert "directory" in refused(tmp_path)
     (tmp_path / "run.json").write_bytes(TEXT)
-    monkeypatch.setattr(saved, "LARGEST", len(TEXT) - 1)
+    monkeypatch.setattr(run_file, "LARGEST", len(TEXT) - 1)
     assert f"found {len(TEXT):,} bytes" in refused(tmp_path / "run.json")
 
 
@@ -152,13 +153,13 @@ def is_refused_or_judged(document):
         assert str(error).startswith("a file: expected ")
         assert len(str(error).splitlines()) == 1
         return
-    for verdicts in (gate.judge(run), gate.judge(run, RUN), gate.judge(RUN, run)):
+    for verdicts in (judge.judge(run), judge.judge(run, RUN), judge.judge(RUN, run)):
         assert worst(verdicts) in Outcome
-        report.verdict_lines(verdicts)
-        report.verdict_markdown(verdicts, report.environments(run.recording))
-    baselines.choose([run], RUN.conditions, ["int8"])
-    for group in side_by_side(standings(run)):
-        page.text([group])
+        tables.verdict_lines(verdicts)
+        tables.verdict_markdown(verdicts, tables.describe_environments(run.recording))
+    baseline.select_baseline([run], RUN.conditions, ["int8"])
+    for group in group_summaries(summarize_run(run)):
+        page.report_text([group])
 
 
 def removed(parent, key):
@@ -179,15 +180,17 @@ def test_whatever_is_of_another_kind_the_run_is_refused_or_can_be_judged(path, w
 def test_what_is_missing_is_named():
     for key in ("recording", "workload", "floors", "exempt", "cases", "failures", "date", "outcome"):
         with pytest.raises(RunError, match=f"damaged one: no '{key}'"):
-            from_json(damaged((saved.KEY, key), removed), "a file")
+            from_json(damaged((run_file.KEY, key), removed), "a file")
     with pytest.raises(RunError, match="a plan without a scheme"):
-        nothing = damaged((saved.KEY, "recording", "plan", "schemes"), lambda parent, key: parent.__setitem__(key, []))
+        nothing = damaged(
+            (run_file.KEY, "recording", "plan", "schemes"), lambda parent, key: parent.__setitem__(key, [])
+        )
         from_json(nothing, "a file")
-    seconds = (saved.KEY, "recording", "seconds", HERE)
+    seconds = (run_file.KEY, "recording", "seconds", HERE)
     with pytest.raises(RunError, match="times of"):
         from_json(damaged((*seconds, "int8"), removed), "a file")
     with pytest.raises(RunError, match="nothing of bf16 there"):
-        from_json(damaged((saved.KEY, "recording", "environments", THERE, "absent", "bf16"), removed), "a file")
+        from_json(damaged((run_file.KEY, "recording", "environments", THERE, "absent", "bf16"), removed), "a file")
     with pytest.raises(RunError, match="times for each of 8 workers"):
         from_json(damaged((*seconds, "int8", 3), removed), "a file")
     with pytest.raises(RunError, match="times for each of 8 workers"):

@@ -4,14 +4,15 @@ import copy
 
 import pytest
 
-from lstmq import batchify, gate, next_words
-from lstmq.environments import HERE, THERE
-from lstmq.intervals import over_workers
-from lstmq.quantization import FLOAT32
-from lstmq.runs import conditions, describe_workload, differences
-from lstmq.subjects import Subject, Workload
-from lstmq.verdicts import Outcome, worst
-from lstmq.worker import COPY
+from lstmq import batchify, next_words
+from lstmq.gate import judge
+from lstmq.gate.processes import HERE, THERE
+from lstmq.gate.runs import conditions, describe_workload, differences
+from lstmq.gate.statistics import interval_over_processes
+from lstmq.gate.verdicts import Outcome, worst
+from lstmq.gate.worker import FLOAT32_COPY
+from lstmq.quantization.schemes import FLOAT32
+from lstmq.workload.subject import Subject, Workload
 from strategies import FAR, SECONDS, SIZES, a_run, slices, stream
 
 
@@ -74,9 +75,9 @@ def test_a_fingerprint_is_of_shapes_weights_and_ids_and_of_nothing_else(model):
 def test_the_figures_are_ratios_of_the_same_slices_and_differences_from_float32():
     """Of made-up seconds: worker by worker, float32 takes 3, 4, ... times as long as int8."""
     float32 = [[float(worker + 3)] * 4 for worker in range(9)]
-    run = a_run({FLOAT32: float32, COPY: float32, "int8": [[1.0] * 4] * 9})
+    run = a_run({FLOAT32: float32, FLOAT32_COPY: float32, "int8": [[1.0] * 4] * 9})
     figures = run.figures("int8")
-    assert figures["speedup"] == run.speedup("int8") == over_workers(float32)
+    assert figures["speedup"] == run.speedup("int8") == interval_over_processes(float32)
     assert (figures["speedup"].median, figures["speedup"].lower, figures["speedup"].upper) == (7, 3, 11)
     assert figures["size_ratio"].median == SIZES[FLOAT32] / SIZES["int8"]
     assert figures["loss_difference"].median == pytest.approx(FAR["int8"][0] - FAR[FLOAT32][0])
@@ -94,7 +95,7 @@ def test_a_mean_loss_is_over_tokens_and_not_over_windows():
 
 
 def test_ratios_are_of_slices_that_both_read():
-    here = {FLOAT32: [[3.0, None]], COPY: [[3.0, None]], "int8": [[1.0, 2.0]]}
+    here = {FLOAT32: [[3.0, None]], FLOAT32_COPY: [[3.0, None]], "int8": [[1.0, 2.0]]}
     run = a_run(here, here)
     assert run.ratios((HERE, FLOAT32), (HERE, "int8")) == [[3.0]]
     assert run.ratios((HERE, "int8"), (THERE, "int8")) == [[1.0, 1.0]]
@@ -102,4 +103,4 @@ def test_ratios_are_of_slices_that_both_read():
 
 def test_the_builder_builds_what_can_be_judged():
     """So that what tests say of made-up runs is of runs."""
-    assert worst(gate.judge(a_run(there={}), a_run())) is Outcome.PASS
+    assert worst(judge.judge(a_run(there={}), a_run())) is Outcome.PASS

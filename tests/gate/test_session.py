@@ -22,17 +22,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lstmq
-from lstmq import LSTMModel, ModelConfig, batchify, environments, evaluate, next_words, session, worker
-from lstmq.environments import HERE, THERE, Environment, SessionError
-from lstmq.fidelity import compare_predictions
-from lstmq.handover import hand_over
-from lstmq.machine import describe_machine
-from lstmq.native import NativeModel
-from lstmq.quantization import FLOAT32, quantize
-from lstmq.session import Plan, measure
-from lstmq.size import model_size
-from lstmq.subjects import Subject, Workload
-from lstmq.worker import COPY, PROTOCOL
+from lstmq import LSTMModel, ModelConfig, batchify, evaluate, next_words
+from lstmq.comparison.fidelity import compare_predictions
+from lstmq.comparison.machine import describe_machine
+from lstmq.gate import processes, session, worker
+from lstmq.gate.processes import HERE, THERE, Environment, SessionError
+from lstmq.gate.session import Plan, measure
+from lstmq.gate.transfer import dump_subjects
+from lstmq.gate.worker import FLOAT32_COPY, PROTOCOL
+from lstmq.model.size import model_size
+from lstmq.quantization.native.model import NativeModel
+from lstmq.quantization.schemes import FLOAT32, quantize
+from lstmq.workload.subject import Subject, Workload
 from strategies import stream
 
 HELLO = {"protocol": PROTOCOL, "lstmq": lstmq.__version__, "torch": torch.__version__}
@@ -91,7 +92,7 @@ class Stub:
         return self.answer()
 
     def load(self, *, schemes, **_):
-        self.models = [FLOAT32, COPY, *schemes]
+        self.models = [FLOAT32, FLOAT32_COPY, *schemes]
         return {"machine": {"cpu": "none"}, "models": self.models, "absent": {}, "pinned": True}
 
     def describe(self, **_):
@@ -118,7 +119,7 @@ def made_up(plan, environments=BOTH, on_slice=None):
     workers = Workers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "Asked", workers)
-        recording = measure(WORKLOAD, plan, environments, on_slice)
+        recording = measure(WORKLOAD, plan, processes, on_slice)
     assert not workers.alive
     assert not workers.outstanding
     counted = {*every_time(recording.wall)}
@@ -147,11 +148,11 @@ plans = st.builds(
 )
 
 
-def rounds(plan, environments, slices, read):
+def rounds(plan, processes, slices, read):
     """Cut what a worker read into what was read of each slice, by environment and model."""
     reading = iter(read)
     for place, first in enumerate(slices):
-        arms = [*plan.schemes] if place >= plan.pairs else [FLOAT32, COPY, *plan.schemes]
+        arms = [*plan.schemes] if place >= plan.pairs else [FLOAT32, FLOAT32_COPY, *plan.schemes]
         one = [*itertools.islice(reading, environments * len(arms))]
         assert {*one} == {(each.name, arm, first) for each in BOTH[:environments] for arm in arms}
         yield [each[:2] for each in one]
@@ -160,10 +161,10 @@ def rounds(plan, environments, slices, read):
 
 @settings(max_examples=40)
 @given(plans, st.sampled_from([1, 2]))
-def test_all_arms_read_a_slice_before_any_reads_the_next_and_float32_only_the_pairs(plan, environments):
+def test_all_arms_read_a_slice_before_any_reads_the_next_and_float32_only_the_pairs(plan, processes):
     recording, read = made_up(plan, BOTH[:environments])
     for slices, of_worker in zip(recording.slices, read, strict=True):
-        assert len([*rounds(plan, environments, slices, of_worker)]) == plan.pairs + plan.more
+        assert len([*rounds(plan, processes, slices, of_worker)]) == plan.pairs + plan.more
 
 
 @settings(max_examples=40)
@@ -172,11 +173,11 @@ def test_a_recording_has_a_time_for_every_slice_and_none_where_float32_did_not_r
     recording, read = made_up(plan)
     assert recording.seconds.keys() == {HERE, THERE}
     for name, arms in recording.seconds.items():
-        assert [*arms] == [FLOAT32, COPY, *plan.schemes]
+        assert [*arms] == [FLOAT32, FLOAT32_COPY, *plan.schemes]
         for arm, workers in arms.items():
             assert len(workers) == plan.workers
             for number, times in enumerate(workers):
-                skipped = plan.more if arm in (FLOAT32, COPY) else 0
+                skipped = plan.more if arm in (FLOAT32, FLOAT32_COPY) else 0
                 places = plan.pairs + plan.more - skipped
                 assert len(times) == plan.pairs + plan.more
                 assert times[places:] == [None] * skipped
@@ -270,7 +271,7 @@ def test_here_is_this_interpreter_with_the_lstmq_that_runs_and_no_current_folder
         for key, value in before.items():
             monkeypatch.setenv(key, value)
         here = Environment.here()
-        assert here.command == (sys.executable, "-P", "-m", "lstmq.worker")
+        assert here.command == (sys.executable, "-P", "-m", "lstmq.gate.worker")
         folder = os.path.dirname(os.path.dirname(lstmq.__file__))  # noqa: PTH120 - as PYTHONPATH has it
         assert here.variables["PYTHONPATH"].split(os.pathsep) == [folder, *after]
 
@@ -279,7 +280,7 @@ def test_there_is_another_interpreter_with_nothing_of_this_one(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/one")
     monkeypatch.setenv("PYTHONHOME", "/two")
     there = Environment.there("python")
-    assert there.command == ("python", "-P", "-m", "lstmq.worker")
+    assert there.command == ("python", "-P", "-m", "lstmq.gate.worker")
     assert there.variables.keys() == os.environ.keys() - {"PYTHONPATH", "PYTHONHOME"}
 
 
@@ -296,7 +297,7 @@ def served(*requests):
 
 @pytest.fixture
 def parcels():
-    with hand_over(WORKLOAD) as parcels:
+    with dump_subjects(WORKLOAD) as parcels:
         yield parcels
 
 
@@ -316,11 +317,11 @@ def load(parcels):
 def test_a_worker_says_hello_and_answers_each_request_once(load, parcels):
     describe = {"do": "describe", "subject": parcels["loss"]}
     time = {"do": "time", "arm": "int8", "first": 20, "tokens": 10}
-    hello, loaded, told, took, again = served(load, describe, time, time | {"arm": COPY})
+    hello, loaded, told, took, again = served(load, describe, time, time | {"arm": FLOAT32_COPY})
     assert hello.items() >= HELLO.items()
     assert hello["pid"] == os.getpid()
     assert loaded["machine"] == describe_machine()
-    assert {*loaded["models"]} == {FLOAT32, COPY, "int8"}
+    assert {*loaded["models"]} == {FLOAT32, FLOAT32_COPY, "int8"}
     assert loaded["absent"].keys() == {"int3"}
     assert "no such scheme: 'int3'" in loaded["absent"]["int3"]
     assert told["sizes"].keys() == told["fidelity"].keys() == {FLOAT32, "int8"}
@@ -409,7 +410,7 @@ def processes(monkeypatch, tmp_path):
 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(environments.subprocess, "Popen", popen)
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
     yield started
     assert all(process.returncode is not None for process in started)
     assert not [*(tmp_path / "temporary").iterdir()]
@@ -431,7 +432,7 @@ def test_a_session_of_real_workers_records_what_is_computed_here(processes):
         assert told.items() >= HELLO.items()
         assert told["place"] == os.path.dirname(lstmq.__file__)  # noqa: PTH120 - as it is told
         assert told["machine"] == describe_machine() | {"threads": 1}
-        assert {*told["models"]} == {FLOAT32, COPY, "int8", "bf16"}
+        assert {*told["models"]} == {FLOAT32, FLOAT32_COPY, "int8", "bf16"}
         assert told["absent"] == {}
         assert told["fidelity"] == {name: asdict(each) for name, each in compared.items()}
         assert told["sizes"][FLOAT32]["total"] == model_size(SPEED.model).total
@@ -441,7 +442,7 @@ def test_a_session_of_real_workers_records_what_is_computed_here(processes):
         for seconds in (recording.seconds, recording.wall):
             for arm in told["models"]:
                 times = [t for each in seconds[name][arm] for t in each]
-                assert [t is None for t in times] == [False, False, *[arm in (FLOAT32, COPY)] * 2] * 2
+                assert [t is None for t in times] == [False, False, *[arm in (FLOAT32, FLOAT32_COPY)] * 2] * 2
                 assert all(t > 0 for t in times if t is not None)
     for was, now in ((before.speed, WORKLOAD.speed), (before.loss, WORKLOAD.loss)):
         assert all(torch.equal(weight, was.model.state_dict()[key]) for key, weight in now.model.state_dict().items())
@@ -461,7 +462,7 @@ failures = {
     "dies": (saying(then="sys.exit('boom')"), "ended, exit code 1: boom"),
     "dies of a signal": (saying(then="os.kill(os.getpid(), 9)"), "ended, exit code -9"),
     "has no lstmq": (
-        Environment(name=THERE, command=(sys.executable, "-S", "-P", "-m", "lstmq.worker"), variables={}),
+        Environment(name=THERE, command=(sys.executable, "-S", "-P", "-m", "lstmq.gate.worker"), variables={}),
         "No module named 'lstmq'",
     ),
     "dies later": (saying(json.dumps(HELLO), then="sys.exit('boom')"), "ended, exit code 1: boom"),
@@ -487,7 +488,7 @@ failures = {
 @pytest.mark.parametrize(("environment", "message"), failures.values(), ids=failures)
 def test_a_worker_that_fails_is_one_line_that_names_it(environment, message, processes, monkeypatch):
     if "nothing for" in message:
-        monkeypatch.setattr(environments, "PATIENCE", 0.5)
+        monkeypatch.setattr(processes, "PATIENCE", 0.5)
     plan = Plan(schemes=("int8",), workers=1, pairs=1, tokens=10)
     with pytest.raises(SessionError) as caught:
         measure(WORKLOAD, plan, [environment])
@@ -508,12 +509,12 @@ def test_a_worker_that_fails_takes_the_other_with_it(processes):
 
 def test_a_worker_that_stops_reading_a_long_request_hangs_too(processes, monkeypatch):
     """The request is longer than what a pipe holds, so that writing it waits for the worker."""
-    monkeypatch.setattr(environments, "PATIENCE", 0.5)
+    monkeypatch.setattr(processes, "PATIENCE", 0.5)
     caught = []
 
     def run():
         try:
-            with environments.Asked(saying(json.dumps(HELLO), then=FOR_EVER)) as asked:
+            with processes.WorkerProcess(saying(json.dumps(HELLO), then=FOR_EVER)) as asked:
                 asked.send(do="load", words=[0] * 100_000)
         except SessionError as error:
             caught.append(error)

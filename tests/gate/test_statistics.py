@@ -10,12 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq.intervals import ENOUGH, Interval, exactly, median_interval, over_workers, share_interval
+from lstmq.gate.statistics import (
+    MIN_SAMPLES,
+    ConfidenceInterval,
+    binomial_interval,
+    exact,
+    interval_over_processes,
+    median_interval,
+)
 
 SESSIONS = 1_000
 positive = st.floats(1e-3, 1e3)
 sessions = st.lists(st.lists(positive, min_size=1, max_size=6), min_size=1, max_size=14)
-long = st.lists(st.lists(positive, min_size=ENOUGH, max_size=10), min_size=1, max_size=4)  # with intervals inside each
+long = st.lists(
+    st.lists(positive, min_size=MIN_SAMPLES, max_size=10), min_size=1, max_size=4
+)  # with intervals inside each
 
 
 def heads(n):
@@ -39,9 +48,9 @@ def test_the_ends_are_the_innermost_that_enclose_the_median_with_the_confidence(
 
 
 def test_eight_are_the_fewest_for_99_percent():
-    assert median_interval(range(ENOUGH - 1)) == Interval(median=3, lower=-math.inf, upper=math.inf)
-    assert median_interval(range(ENOUGH)) == Interval(median=3.5, lower=0, upper=7)
-    assert ENOUGH == 8
+    assert median_interval(range(MIN_SAMPLES - 1)) == ConfidenceInterval(median=3, lower=-math.inf, upper=math.inf)
+    assert median_interval(range(MIN_SAMPLES)) == ConfidenceInterval(median=3.5, lower=0, upper=7)
+    assert MIN_SAMPLES == 8
 
 
 def test_thousands_of_numbers_have_an_interval():
@@ -62,22 +71,26 @@ def test_the_order_of_the_numbers_is_no_matter(numbers, random):
 @given(sessions | long, st.randoms())
 def test_the_order_of_workers_and_of_slices_is_no_matter(ratios, random):
     mixed = [random.sample(worker, len(worker)) for worker in random.sample(ratios, len(ratios))]
-    assert over_workers(mixed) == over_workers(ratios)
+    assert interval_over_processes(mixed) == interval_over_processes(ratios)
 
 
 @given(sessions | long, st.integers(-10, 10))
 def test_an_interval_scales_with_its_numbers(ratios, power):
     """By a power of two, so that no rounding is in it."""
-    found, factor = over_workers(ratios), 2.0**power
-    scaled = over_workers([[factor * ratio for ratio in worker] for worker in ratios])
-    assert scaled == Interval(median=factor * found.median, lower=factor * found.lower, upper=factor * found.upper)
+    found, factor = interval_over_processes(ratios), 2.0**power
+    scaled = interval_over_processes([[factor * ratio for ratio in worker] for worker in ratios])
+    assert scaled == ConfidenceInterval(
+        median=factor * found.median, lower=factor * found.lower, upper=factor * found.upper
+    )
     assert scaled.width == found.width
 
 
 @given(sessions | long, st.randoms())
 def test_no_end_and_no_median_falls_if_no_ratio_does(ratios, random):
-    before = over_workers(ratios)
-    after = over_workers([[ratio * random.choice([1, 1, 1.5, 100]) for ratio in worker] for worker in ratios])
+    before = interval_over_processes(ratios)
+    after = interval_over_processes(
+        [[ratio * random.choice([1, 1, 1.5, 100]) for ratio in worker] for worker in ratios]
+    )
     assert before.lower <= after.lower
     assert before.median <= after.median
     assert before.upper <= after.upper
@@ -85,9 +98,9 @@ def test_no_end_and_no_median_falls_if_no_ratio_does(ratios, random):
 
 @given(sessions | long)
 def test_enough_workers_are_a_sample_of_medians_and_fewer_give_the_hull_of_what_is_inside_each(ratios):
-    found, inside = over_workers(ratios), [median_interval(worker) for worker in ratios]
+    found, inside = interval_over_processes(ratios), [median_interval(worker) for worker in ratios]
     assert found.median == statistics.median(statistics.median(worker) for worker in ratios)
-    if len(ratios) >= ENOUGH:
+    if len(ratios) >= MIN_SAMPLES:
         assert found == median_interval([statistics.median(worker) for worker in ratios])
     else:
         assert found.lower == min(each.lower for each in inside)
@@ -150,7 +163,7 @@ disturbances = pytest.mark.parametrize(
 
 
 def misses(ratios, truth):
-    found = [over_workers(session) for session in ratios.tolist()]
+    found = [interval_over_processes(session) for session in ratios.tolist()]
     return sum(not each.lower <= truth <= each.upper for each in found)
 
 
@@ -195,14 +208,14 @@ def test_more_slices_do_not_make_up_for_processes_that_differ():
 )
 def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(count, of, lower, upper):
     """Of published tables, and where there is a formula: 1 - 0.025 ** (1 / 60) for none of 60."""
-    assert share_interval(count, of) == pytest.approx((lower, upper), abs=2e-5)
+    assert binomial_interval(count, of) == pytest.approx((lower, upper), abs=2e-5)
 
 
 @settings(max_examples=40)
 @given(st.integers(1, 300), st.data(), st.sampled_from([0.9, 0.95, 0.99]))
 def test_each_end_of_a_shares_interval_leaves_half_of_the_rest(of, data, confidence):
     count = data.draw(st.integers(0, of))
-    lower, upper = share_interval(count, of, confidence)
+    lower, upper = binomial_interval(count, of, confidence)
     ways = [math.lgamma(of + 1) - math.lgamma(i + 1) - math.lgamma(of - i + 1) for i in range(of + 1)]
 
     def probability(of_these, p):
@@ -215,6 +228,6 @@ def test_each_end_of_a_shares_interval_leaves_half_of_the_rest(of, data, confide
 
 
 def test_what_is_not_noisy_has_no_width():
-    assert exactly(3.0) == Interval(median=3, lower=3, upper=3)
-    assert exactly(3.0).width == 0
-    assert Interval(median=2, lower=1, upper=4).width == 1.5
+    assert exact(3.0) == ConfidenceInterval(median=3, lower=3, upper=3)
+    assert exact(3.0).width == 0
+    assert ConfidenceInterval(median=2, lower=1, upper=4).width == 1.5

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import ModelConfig, checkpoint, quantize
-from lstmq.checkpoint import CheckpointError
+from lstmq import ModelConfig, quantize
+from lstmq.model import checkpoint
+from lstmq.model.checkpoint import CheckpointError
 from strategies import models
 
 formats = pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -27,7 +28,7 @@ def write(state, path):
 
 def refusal(path):
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -38,8 +39,8 @@ def refusal(path):
 @given(model=models(), dropout=st.sampled_from([0.0, 0.2]))
 def test_what_is_saved_is_loaded_bit_by_bit(tmp_path_factory, suffix, model, dropout):
     path = tmp_path_factory.mktemp("checkpoint") / f"model{suffix}"
-    checkpoint.save(model, path)
-    loaded = checkpoint.load(path, dropout)
+    checkpoint.save_checkpoint(model, path)
+    loaded = checkpoint.load_checkpoint(path, dropout)
     c = model.config
     assert loaded.config == ModelConfig(ntoken=c.ntoken, ninp=c.ninp, nhid=c.nhid, nlayers=c.nlayers, dropout=dropout)
     state = loaded.state_dict()
@@ -51,20 +52,20 @@ def test_what_is_saved_is_loaded_bit_by_bit(tmp_path_factory, suffix, model, dro
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_cast_to_float32(tmp_path, model, suffix, dtype):
     half = {key: value.to(dtype) for key, value in model.state_dict().items()}
-    loaded = checkpoint.load(write(half, tmp_path / f"half{suffix}")).state_dict()
+    loaded = checkpoint.load_checkpoint(write(half, tmp_path / f"half{suffix}")).state_dict()
     assert all(value.dtype == torch.float32 and torch.equal(value, half[key].float()) for key, value in loaded.items())
 
 
 def test_the_format_before_torch_1_6_is_read(tmp_path, model):
     """The published checkpoint is from 2019."""
     torch.save(model.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    loaded = checkpoint.load(tmp_path / "old.pth").state_dict()
+    loaded = checkpoint.load_checkpoint(tmp_path / "old.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
 
 
 def test_the_content_decides_not_the_name(tmp_path, model):
     safetensors.torch.save_file(model.state_dict(), tmp_path / "named.pth")
-    assert checkpoint.load(tmp_path / "named.pth").config.ntoken == 30
+    assert checkpoint.load_checkpoint(tmp_path / "named.pth").config.ntoken == 30
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_a_name_that_is_none_is_refused_and_one_of_two_lines_is_shown_in_one(tmp
 
 def test_a_quantized_model_is_not_saved(tmp_path, model):
     with pytest.raises(ValueError, match="only a float model can be saved"):
-        checkpoint.save(quantize(model), tmp_path / "int8.safetensors")
+        checkpoint.save_checkpoint(quantize(model), tmp_path / "int8.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -195,7 +196,7 @@ def test_an_empty_file_is_refused(tmp_path, suffix):
 
 @formats
 def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path, model, suffix):
-    checkpoint.save(model, tmp_path / f"whole{suffix}")
+    checkpoint.save_checkpoint(model, tmp_path / f"whole{suffix}")
     data, path = (tmp_path / f"whole{suffix}").read_bytes(), tmp_path / f"cut{suffix}"
     for length in (1, 8, 9, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:length])
@@ -204,7 +205,7 @@ def test_a_cut_file_is_refused_wherever_it_is_cut(tmp_path, model, suffix):
 
 @formats
 def test_damage_is_refused_or_harmless_but_never_a_surprise(tmp_path, model, suffix):
-    checkpoint.save(model, tmp_path / f"whole{suffix}")
+    checkpoint.save_checkpoint(model, tmp_path / f"whole{suffix}")
     data, path = (tmp_path / f"whole{suffix}").read_bytes(), tmp_path / f"damaged{suffix}"
     source = random.Random(0)
     for _ in range(150):
@@ -213,7 +214,7 @@ def test_damage_is_refused_or_harmless_but_never_a_surprise(tmp_path, model, suf
             damaged[source.randrange(min(len(data), 4_000))] = source.randrange(256)
         path.write_bytes(damaged)
         try:
-            loaded = checkpoint.load(path).state_dict()
+            loaded = checkpoint.load_checkpoint(path).state_dict()
             if suffix == ".pth":  # whose bytes carry their sums
                 assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
         except CheckpointError as error:
@@ -228,13 +229,13 @@ def test_another_kind_of_file_is_refused(tmp_path, content):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.pth"):
-        checkpoint.load(tmp_path / "nowhere.pth")
+        checkpoint.load_checkpoint(tmp_path / "nowhere.pth")
 
 
 @formats
 def test_an_interrupt_while_saving_leaves_the_old_file(tmp_path, model, suffix, monkeypatch):
     path = tmp_path / f"model{suffix}"
-    checkpoint.save(model, path)
+    checkpoint.save_checkpoint(model, path)
     before = path.read_bytes()
 
     def interrupt(state, file):
@@ -244,6 +245,6 @@ def test_an_interrupt_while_saving_leaves_the_old_file(tmp_path, model, suffix, 
     monkeypatch.setattr("torch.save", interrupt)
     monkeypatch.setattr("safetensors.torch.save_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(model, path)
+        checkpoint.save_checkpoint(model, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import oracle
 from lstmq import batchify, evaluate, perplexity, quantize
-from lstmq.evaluation import window_losses
+from lstmq.model.evaluation import window_losses
 from strategies import models, seeds, stream
 
 

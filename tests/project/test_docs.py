@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from lstmq.cli import main
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+")
 WRITING, LOSSES = 1, 4  # blocks of the tutorial

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lstmq import SCHEMES, LSTMModel, ModelConfig, QuantizationError, Scheme, batchify, evaluate, model_size, quantize
-from lstmq.eager import eager
-from lstmq.quantization import SCHEMES as TABLE
-from lstmq.quantization import choose
+from lstmq.quantization.schemes import SCHEMES as TABLE
+from lstmq.quantization.schemes import select_schemes
+from lstmq.quantization.torch_ao import dynamic_quantizer
 from strategies import models, seeds, stream
 
 EAGER = ["int8", "int8-embedding", "int8-embedding4"]
@@ -90,7 +90,7 @@ def test_int8_weights_are_qint8_with_the_floats_they_stand_for(model):
 
 
 def test_a_further_scheme_is_one_entry(model, monkeypatch):
-    linear = Scheme(summary="only the decoder", make=eager({nn.Linear: "qint8"}))
+    linear = Scheme(summary="only the decoder", make=dynamic_quantizer({nn.Linear: "qint8"}))
     monkeypatch.setitem(TABLE, "int8-linear", linear)
     assert float32_modules(quantize(model, "int8-linear")) == {nn.Embedding, nn.LSTM}
 
@@ -224,14 +224,17 @@ def test_an_engine_is_for_this_packages_model_alone(scheme):
 
 
 def test_what_is_asked_for_is_meant_and_else_what_can_be_had(model, monkeypatch):
-    assert choose(["ort-fp32", "int8", "int8"], model) == (("ort-fp32", "int8"), {})
-    assert choose([], model) == (("int8", "int8-embedding", "int8-embedding4", "bf16", "int8-native", "ort-int8"), {})
-    assert choose([], model, known=["bf16", "ort-int8", "ort-fp32"]) == (("bf16", "ort-int8"), {})
-    assert choose(["all"], model) == (tuple(SCHEMES), {})
-    others, left_out = choose(["all", "int8"], nn.Sequential(nn.Linear(2, 2)))
+    assert select_schemes(["ort-fp32", "int8", "int8"], model) == (("ort-fp32", "int8"), {})
+    assert select_schemes([], model) == (
+        ("int8", "int8-embedding", "int8-embedding4", "bf16", "int8-native", "ort-int8"),
+        {},
+    )
+    assert select_schemes([], model, known=["bf16", "ort-int8", "ort-fp32"]) == (("bf16", "ort-int8"), {})
+    assert select_schemes(["all"], model) == (tuple(SCHEMES), {})
+    others, left_out = select_schemes(["all", "int8"], nn.Sequential(nn.Linear(2, 2)))
     assert others == ("int8", "int8-embedding", "int8-embedding4", "bf16")
     assert set(left_out.values()) == {"an LSTMModel, found Sequential"}
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert choose([], model)[1] == {"ort-int8": "ONNX Runtime: pip install 'lstmq[onnxruntime]'"}
+    assert select_schemes([], model)[1] == {"ort-int8": "ONNX Runtime: pip install 'lstmq[onnxruntime]'"}
     with pytest.raises(QuantizationError, match=r"ort-int8 needs ONNX Runtime: pip install 'lstmq\[onnxruntime\]'"):
         quantize(model, "ort-int8")

@@ -4,11 +4,12 @@ import pytest
 import torch
 from packaging.version import Version
 
-from lstmq import QuantizationError, batchify, compiled, evaluate, quantize
+from lstmq import QuantizationError, batchify, evaluate, quantize
+from lstmq.quantization import torch_compile
 from strategies import stream
 
 
-@pytest.mark.skipif(bool(compiled.missing()), reason="needs a C++ compiler")
+@pytest.mark.skipif(bool(torch_compile.missing_compiler()), reason="needs a C++ compiler")
 def test_it_says_what_bfloat16_says_and_is_compiled(model):
     source = batchify(stream(30, 41, 0), 1)
     quantized = quantize(model, "bf16-compile")

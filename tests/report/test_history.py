@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq.history import change_points, changed, files, moved, side_by_side, standings, version
-from lstmq.intervals import Interval
-from lstmq.verdicts import Outcome
-from lstmq.worker import COPY
+from lstmq.gate.statistics import ConfidenceInterval
+from lstmq.gate.verdicts import Outcome
+from lstmq.gate.worker import FLOAT32_COPY
+from lstmq.report.history import (
+    change_points,
+    changed_figures,
+    describe_changes,
+    find_run_files,
+    group_summaries,
+    summarize_run,
+    version,
+)
 from strategies import FAR, SECONDS, SIZES, a_run, seeds
 
 LOSS, KL, AGREEMENT = FAR["int8"]
@@ -18,7 +26,7 @@ LOSS, KL, AGREEMENT = FAR["int8"]
 
 def stood(torch="2.13.0", date="2026-11-24T12:00:00+00:00", machine=None, here=None, **told):
     """Return how int8 stood in a run of that torch."""
-    [one] = standings(a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, date=date))
+    [one] = summarize_run(a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, date=date))
     return one
 
 
@@ -38,11 +46,11 @@ def test_a_standing_is_what_the_run_says():
 def test_a_scheme_that_torch_cannot_do_stands_as_not_measured_and_says_why():
     run = a_run(told={"absent": {"int8": "no dynamic quantization"}, "machine": {"torch": "2.16.0"}}, cases=[])
     del run.recording.seconds["here"]["int8"]
-    [one] = standings(run)
+    [one] = summarize_run(run)
     assert one.outcome is Outcome.NOT_MEASURED
-    [[table]] = side_by_side([stood(), one])
-    assert [*changed(table)] == ["int8 was not measured at torch 2.16.0: no dynamic quantization"]
-    assert moved(*table) == set()
+    [[table]] = group_summaries([stood(), one])
+    assert [*describe_changes(table)] == ["int8 was not measured at torch 2.16.0: no dynamic quantization"]
+    assert changed_figures(*table) == set()
 
 
 def test_a_regression_stands_as_one():
@@ -55,7 +63,7 @@ OF_TORCH = {each: stood(torch=each) for each in ORDERED}
 
 @given(st.permutations(ORDERED))
 def test_rows_are_in_torchs_order_whatever_the_files(versions):
-    [[table]] = side_by_side(OF_TORCH[each] for each in versions)
+    [[table]] = group_summaries(OF_TORCH[each] for each in versions)
     assert [each.torch for each in table] == ORDERED
     assert sorted(versions, key=version) == ORDERED
 
@@ -65,25 +73,27 @@ DAYS = [stood(date=f"2026-11-2{day}T12:00:00+00:00") for day in range(5)]
 
 @given(st.permutations(DAYS))
 def test_of_several_runs_of_a_torch_the_newest_is_its_row(runs):
-    [[[row]]] = side_by_side(runs)
+    [[[row]]] = group_summaries(runs)
     assert row == replace(DAYS[4], runs=5)
 
 
 def test_a_run_that_was_too_noisy_is_no_row_if_there_is_another_and_no_speedup_of_it_moved():
-    noisy = stood(here={COPY: 2 * SECONDS[COPY], "int8": 2 * SECONDS["int8"]}, date="2026-11-25T12:00:00+00:00")
+    noisy = stood(
+        here={FLOAT32_COPY: 2 * SECONDS[FLOAT32_COPY], "int8": 2 * SECONDS["int8"]}, date="2026-11-25T12:00:00+00:00"
+    )
     assert not noisy.valid
-    [[[row]]] = side_by_side([DAYS[0], noisy])
+    [[[row]]] = group_summaries([DAYS[0], noisy])
     assert row == replace(DAYS[0], runs=2)
-    [[[alone]]] = side_by_side([noisy])
+    [[[alone]]] = group_summaries([noisy])
     assert alone == noisy
-    assert "speedup" not in moved(DAYS[0], noisy)
+    assert "speedup" not in changed_figures(DAYS[0], noisy)
 
 
 def test_what_may_not_be_compared_is_in_groups_of_its_own():
     others = [stood(machine=change) for change in ({"cpu": "another"}, {"isa": "avx512_vnni"}, {"threads": 2})]
-    groups = side_by_side([stood(), stood(torch="2.14.0"), *others])
+    groups = group_summaries([stood(), stood(torch="2.14.0"), *others])
     assert sorted(len(table) for [table] in groups) == [1, 1, 1, 2]
-    two = side_by_side(standings(a_run({"bf16": 1e-2}, schemes=("int8", "bf16"), told=BOTH)))
+    two = group_summaries(summarize_run(a_run({"bf16": 1e-2}, schemes=("int8", "bf16"), told=BOTH)))
     assert [[table[0].scheme for table in group] for group in two] == [["int8", "bf16"]]
 
 
@@ -96,32 +106,33 @@ def test_what_changed_is_said_with_the_version_that_it_changed_at():
         stood(torch="2.14.0", far={"int8": (LOSS + 8e-5, KL, AGREEMENT)}),
         stood(torch="2.15.0", far={"int8": (LOSS + 8e-5, KL, AGREEMENT)}, sizes={"int8": SIZES["int8"] - 1_500}),
     ]
-    [[table]] = side_by_side(rows)
-    assert [*changed(table)] == [
+    [[table]] = group_summaries(rows)
+    assert [*describe_changes(table)] == [
         "int8 loss moved by +8e-05 at torch 2.14.0",
         "int8 shrank by 1,500 bytes at torch 2.15.0",
     ]
-    assert [moved(table[0], row) for row in table] == [set(), {"loss"}, {"loss", "size"}]
+    assert [changed_figures(table[0], row) for row in table] == [set(), {"loss"}, {"loss", "size"}]
 
 
 def test_nothing_changed_between_equal_runs():
-    [[table]] = side_by_side([stood(torch="2.13.0"), stood(torch="2.14.0")])
-    assert [*changed(table)] == []
-    assert moved(*table) == set()
+    [[table]] = group_summaries([stood(torch="2.13.0"), stood(torch="2.14.0")])
+    assert [*describe_changes(table)] == []
+    assert changed_figures(*table) == set()
 
 
 @given(st.lists(st.floats(1, 4), min_size=6, max_size=6))
 def test_a_speedup_moved_if_the_intervals_have_nothing_in_common(ends):
     a, b, c, d = sorted(ends[:2]), sorted(ends[2:4]), ends[4], ends[5]
     first, now = (
-        replace(DAYS[0], speedup=Interval(median=at, lower=low, upper=high)) for (low, high), at in ((a, c), (b, d))
+        replace(DAYS[0], speedup=ConfidenceInterval(median=at, lower=low, upper=high))
+        for (low, high), at in ((a, c), (b, d))
     )
-    assert ("speedup" in moved(first, now)) == (a[1] < b[0] or b[1] < a[0])
+    assert ("speedup" in changed_figures(first, now)) == (a[1] < b[0] or b[1] < a[0])
 
 
 def test_a_speedup_that_moved_is_said_to_be_of_another_session():
-    [[table]] = side_by_side([stood(), stood(torch="2.14.0", here={"int8": 1.2 * SECONDS["int8"]})])
-    [sentence] = changed(table)
+    [[table]] = group_summaries([stood(), stood(torch="2.14.0", here={"int8": 1.2 * SECONDS["int8"]})])
+    [sentence] = describe_changes(table)
     assert sentence.startswith("int8 speedup 2.50 at torch 2.14.0, 3.00 at torch 2.13.0")
     assert "--gate-against" in sentence
 
@@ -157,8 +168,11 @@ def test_folders_are_searched_for_runs_and_files_are_themselves(tmp_path):
     for name in ("b/2.json", "a/1.json", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
-    assert files([tmp_path]) == [tmp_path / "a/1.json", tmp_path / "b/2.json"]
-    assert files([tmp_path / "a/notes.txt", tmp_path / "b"]) == [tmp_path / "a/notes.txt", tmp_path / "b/2.json"]
+    assert find_run_files([tmp_path]) == [tmp_path / "a/1.json", tmp_path / "b/2.json"]
+    assert find_run_files([tmp_path / "a/notes.txt", tmp_path / "b"]) == [
+        tmp_path / "a/notes.txt",
+        tmp_path / "b/2.json",
+    ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty: expected saved runs, found no \.json in it"):
-        files([tmp_path / "empty"])
+        find_run_files([tmp_path / "empty"])

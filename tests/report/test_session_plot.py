@@ -4,10 +4,11 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from lstmq import gate, plots
-from lstmq.environments import HERE
-from lstmq.quantization import FLOAT32
-from lstmq.verdicts import Outcome
+from lstmq.gate import judge
+from lstmq.gate.processes import HERE
+from lstmq.gate.verdicts import Outcome
+from lstmq.quantization.schemes import FLOAT32
+from lstmq.report import session_plot
 from strategies import FAR, SECONDS, a_run, slices
 
 BF16 = {"sizes": {"bf16": 2_000}, "far": {"bf16": FAR["int8"]}}
@@ -26,7 +27,7 @@ def drawn(monkeypatch, tmp_path):
     monkeypatch.setattr(Figure, "savefig", save)
 
     def drawn(run):
-        plots.plot_run(run, gate.judge(run), tmp_path / "plot.svg")
+        session_plot.plot_run(run, judge.judge(run), tmp_path / "plot.svg")
         assert (tmp_path / "plot.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
         return figures[-1].axes
 
@@ -59,7 +60,7 @@ def test_every_interval_is_drawn_in_the_colour_of_its_verdict_against_its_floor(
         assert [*middle.get_ydata()] == [place]
         [(left, right)] = [(ends[0][0], ends[1][0]) for ends in bar.get_segments()]
         assert (left, right) == pytest.approx((speedup.lower, speedup.upper))
-        assert to_rgba(middle.get_color()) == to_rgba(plots.COLOURS[outcome])
+        assert to_rgba(middle.get_color()) == to_rgba(session_plot.COLORS[outcome])
     floors = [line.get_xdata()[0] for line in intervals.lines if line.get_color() == "black"]
     assert floors == [2.5, 9.0]
 
@@ -67,7 +68,7 @@ def test_every_interval_is_drawn_in_the_colour_of_its_verdict_against_its_floor(
 def test_a_floor_that_is_not_for_this_run_is_not_drawn(drawn):
     _, intervals = drawn(a_run(floors=FLOORS, exempt=["speedup"]))
     assert [line for line in intervals.lines if line.get_color() == "black"] == []
-    assert to_rgba(intervals.lines[0].get_color()) == to_rgba(plots.COLOURS[Outcome.UNJUDGED])
+    assert to_rgba(intervals.lines[0].get_color()) == to_rgba(session_plot.COLORS[Outcome.UNJUDGED])
 
 
 def test_a_session_that_is_too_short_for_intervals_is_drawn(drawn):
@@ -90,6 +91,6 @@ def test_what_cannot_be_drawn_leaves_the_old_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", fail)
     (tmp_path / "plot.png").write_text("old")
     with pytest.raises(KeyboardInterrupt):
-        plots.plot_run(a_run(), [], tmp_path / "plot.png")
+        session_plot.plot_run(a_run(), [], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_text() == "old"
     assert [*tmp_path.iterdir()] == [tmp_path / "plot.png"]

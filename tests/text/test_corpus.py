@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq import Corpus, Dictionary
-from lstmq.corpus import PIECE
+from lstmq.text.corpus import PIECE
 from strategies import lines, texts, words
 
 
@@ -92,7 +92,7 @@ def test_a_line_read_in_pieces_is_the_same_line(tmp_path_factory, text, piece):
     folder = write(tmp_path_factory.mktemp("corpus"), text, [[" ".join(line)] * 9 for line in text], text)
     whole = Corpus(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmq.corpus.PIECE", piece)
+        patch.setattr("lstmq.text.corpus.PIECE", piece)
         pieces = Corpus(folder)
     assert pieces.dictionary.idx2word == whole.dictionary.idx2word
     assert torch.equal(pieces.valid, whole.valid)

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from lstmq import curves
+from lstmq.training import log
 
 
 def test_a_log_is_cut_back_to_where_a_run_goes_on(tmp_path):
     path = tmp_path / "log"
-    with curves.Log(path) as log:
+    with log.TrainingLog(path) as log:
         for epoch in (1, 2):
             for step in (1, 2):
                 log.write("step", epoch, step)
             log.write("epoch", epoch, 2)
     whole = path.read_text()
     path.write_text(whole + '{"event": "st')  # cut in the middle of a line
-    with curves.Log(path, 0, 2):
+    with log.TrainingLog(path, 0, 2):
         assert path.read_text().count("\n") == 2  # the epoch's own line comes again when it is finished again
     path.write_text(whole + '{"event": "st')
-    with curves.Log(path, 1, 1) as log:
+    with log.TrainingLog(path, 1, 1) as log:
         log.write("step", 2, 2)
         log.write("epoch", 2, 2)
     assert path.read_text() == whole
@@ -28,7 +28,7 @@ def test_a_log_is_cut_back_to_where_a_run_goes_on(tmp_path):
 
 def test_a_new_run_begins_a_new_log(tmp_path):
     (tmp_path / "log").write_text("old")
-    with curves.Log(tmp_path / "log") as log:
+    with log.TrainingLog(tmp_path / "log") as log:
         log.write("step", 1, 1)
     assert (tmp_path / "log").read_text() == '{"event": "step", "epoch": 1, "step": 1}\n'
 
@@ -37,7 +37,7 @@ def test_a_new_run_begins_a_new_log(tmp_path):
 def test_what_is_no_log_is_refused_by_name(tmp_path, line):
     (tmp_path / "log").write_text(line + "\n")
     with pytest.raises(ValueError, match="log is not the log of a run"):
-        curves.Log(tmp_path / "log", 1, 0)
+        log.TrainingLog(tmp_path / "log", 1, 0)
     assert (tmp_path / "log").read_text() == line + "\n"
 
 
@@ -45,12 +45,12 @@ def test_a_log_is_a_file():
     """A resumed run reads it, which of a pipe it would wait for ever to do."""
     reader, writer = os.pipe()
     with pytest.raises(ValueError, match="expected a file for the log"):
-        curves.Log(Path(f"/dev/fd/{writer}"), 1, 0)
+        log.TrainingLog(Path(f"/dev/fd/{writer}"), 1, 0)
     os.close(reader)
     os.close(writer)
 
 
 def test_drawing_without_matplotlib_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(curves, "find_spec", lambda name: None)
+    monkeypatch.setattr(log, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'lstmq\[plot\]'"):
-        curves.check_plot(tmp_path / "plot.png")
+        log.check_figure_path(tmp_path / "plot.png")

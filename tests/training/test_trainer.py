@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import LSTMModel, ModelConfig, batchify, checkpoint, evaluate, get_batch
-from lstmq.training import Epoch, Step, TrainConfig, Trainer, TrainingError
+from lstmq import LSTMModel, ModelConfig, batchify, evaluate, get_batch
+from lstmq.model import checkpoint
+from lstmq.training.trainer import EpochResult, StepResult, TrainConfig, Trainer, TrainingError
 from strategies import stream
 
 SHAPE = ModelConfig(ntoken=20, ninp=6, nhid=5, nlayers=2, dropout=0.3)
@@ -81,7 +82,7 @@ def test_the_rate_is_quartered_when_validation_stalls_and_the_best_model_is_kept
     trainer = fresh(epochs=8, lr=30.0, clip=5.0)  # too much: it will stall
     seen = []
     for event in trainer.run():
-        if isinstance(event, Epoch):
+        if isinstance(event, EpochResult):
             valid = evaluate(trainer.model, batchify(VALID, 10), 10)
             assert event.valid_loss == valid
             assert event.improved == (valid < min((loss for loss, _ in seen), default=math.inf))
@@ -98,7 +99,7 @@ def test_training_learns_what_there_is_to_learn():
     text = torch.arange(5).repeat(200)  # 0 1 2 3 4 0 1 ...: nothing to guess
     model = LSTMModel(ModelConfig(ntoken=5, ninp=8, nhid=8, nlayers=1, dropout=0), torch.Generator().manual_seed(0))
     trainer = Trainer(model, text, text, TrainConfig(epochs=6, batch_size=4, bptt=10, lr=5.0))
-    losses = [event.valid_loss for event in trainer.run() if isinstance(event, Epoch)]
+    losses = [event.valid_loss for event in trainer.run() if isinstance(event, EpochResult)]
     assert losses[-1] < 0.02 < losses[0] < math.log(5)
 
 
@@ -113,7 +114,7 @@ def test_a_run_cut_anywhere_ends_bit_by_bit_where_an_uncut_one_ends(tmp_path_fac
     path = tmp_path_factory.mktemp("run") / "state"
     torch.save(first.state(), path)
     second = fresh(**config)
-    second.restore(checkpoint.read(path))
+    second.restore(checkpoint.read_tensors(path))
     events += second.run()
     assert events == expected
     assert same(second.model, whole.model)
@@ -126,7 +127,7 @@ def test_more_epochs_and_another_rate_may_follow_but_no_other_run():
     state = trainer.state()
     longer = fresh(epochs=3, lr=0.5, clip=0.1)
     longer.restore(state)
-    assert [event.lr for event in longer.run() if isinstance(event, Epoch)] == [0.5]
+    assert [event.lr for event in longer.run() if isinstance(event, EpochResult)] == [0.5]
     for change in ({"batch_size": 2}, {"seed": 1}, {"optimizer": "adamw"}, {"bptt": 5}, {"dropout": 0.1}):
         with pytest.raises(TrainingError, match=f"another run: its {next(iter(change))} is"):
             fresh(**change).restore(state)
@@ -193,7 +194,7 @@ def test_what_is_not_finite_stops_the_run_at_its_step(where):
         next(run)
     resumed = fresh()
     resumed.restore(before)
-    assert isinstance(next(resumed.run()), Step)
+    assert isinstance(next(resumed.run()), StepResult)
 
 
 @pytest.mark.parametrize(
@@ -223,4 +224,4 @@ def test_too_little_text_is_refused():
 
 
 def test_steps_and_epochs_are_what_a_run_yields():
-    assert {type(event) for event in fresh().run()} == {Step, Epoch}
+    assert {type(event) for event in fresh().run()} == {StepResult, EpochResult}

@@ -17,17 +17,17 @@ from torch import nn
 
 from lstmq import LSTMModel, ModelConfig, Stream, Subject, Workload, evaluate, next_words, quantize
 from lstmq.cli import main
-from lstmq.comparison import compare
-from lstmq.custom import load_custom
-from lstmq.environments import HERE, THERE, Environment
-from lstmq.fidelity import compare_predictions
-from lstmq.handover import hand_over, take_over
-from lstmq.report import table
-from lstmq.runs import describe_workload
-from lstmq.session import Plan, measure
-from lstmq.workload import load_workload
+from lstmq.comparison.fidelity import compare_predictions
+from lstmq.comparison.paired import compare
+from lstmq.gate.processes import HERE, THERE, Environment
+from lstmq.gate.runs import describe_workload
+from lstmq.gate.session import Plan, measure
+from lstmq.gate.transfer import dump_subjects, load_subject
+from lstmq.report.tables import comparison_table
+from lstmq.workload.custom import load_user_workload
+from lstmq.workload.loading import load_workload
 
-TAGGER = Path(__file__).parents[1] / "docs" / "tagger"
+TAGGER = Path(__file__).parents[2] / "docs" / "tagger"
 TEXT = (TAGGER / "tagger.py").read_text(encoding="utf-8")
 PLACE = f"{TAGGER / 'tagger.py'}:workload"
 BEGINNING = """
@@ -180,7 +180,7 @@ def test_a_perplexity_is_of_a_cross_entropy_alone():
         subject = carried(own=own)
         rows = compare(Workload(speed=subject, loss=subject), ["int8"], 12)
         assert all((row.perplexity is None) is own for row in rows)
-        Console(file=(shown := StringIO()), width=100).print(table(rows))
+        Console(file=(shown := StringIO()), width=100).print(comparison_table(rows))
         assert [len(line.split()) for line in shown.getvalue().splitlines()[1:]] == [8 if own else 9] * 2
 
 
@@ -232,12 +232,12 @@ def make():
 """,
         encoding="utf-8",
     )
-    workload = load_custom(f"{file}:make")
+    workload = load_user_workload(f"{file}:make")
     assert workload.made_by == f"{file}:make"
-    with hand_over(workload) as parcels:
+    with dump_subjects(workload) as parcels:
         parcels = json.loads(json.dumps(parcels))
         for which in ("speed", "loss"):
-            mine, taken = getattr(workload, which), take_over(parcels[which])
+            mine, taken = getattr(workload, which), load_subject(parcels[which])
             assert torch.equal(mine.stream.inputs, taken.stream.inputs)
             assert torch.equal(mine.stream.targets, taken.stream.targets)
             assert evaluate(mine.model, mine.stream, 3) == evaluate(taken.model, taken.stream, 3)
@@ -248,9 +248,9 @@ def make():
 def test_a_language_model_is_handed_over_without_any_file_of_its_own():
     model = LSTMModel(ModelConfig(ntoken=9, ninp=3, nhid=4, nlayers=2)).eval()
     subject = Subject(model=model, stream=next_words(torch.arange(9).view(9, 1)), origin="")
-    with hand_over(Workload(speed=subject, loss=subject)) as parcels:
+    with dump_subjects(Workload(speed=subject, loss=subject)) as parcels:
         assert parcels["speed"]["folder"] == parcels["loss"]["folder"]
-        taken = take_over(parcels["loss"])
+        taken = load_subject(parcels["loss"])
     assert evaluate(taken.model, taken.stream, 3) == evaluate(model, subject.stream, 3)
 
 
@@ -258,17 +258,17 @@ def test_weights_of_another_model_are_refused_in_one_line(tmp_path):
     """Of another commit of the file, say."""
     file = tmp_path / "mine.py"
     file.write_text(TEXT, encoding="utf-8")
-    with hand_over(load_custom(f"{file}:workload")) as parcels:
+    with dump_subjects(load_user_workload(f"{file}:workload")) as parcels:
         file.write_text(TEXT.replace("WIDTH = 5_000, 17, 256", "WIDTH = 5_000, 17, 128"), encoding="utf-8")
         with pytest.raises(ValueError, match=r"mine.py:workload: another model than there: .*size mismatch") as caught:
-            take_over(parcels["speed"])
+            load_subject(parcels["speed"])
     assert "\n" not in str(caught.value)
 
 
 def test_threads_stay_as_they_were(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(TEXT.replace("torch.manual_seed(0)", "torch.set_num_threads(2)"), encoding="utf-8")
-    load_custom(f"{file}:workload")
+    load_user_workload(f"{file}:workload")
     assert torch.get_num_threads() == 1
 
 
@@ -401,7 +401,7 @@ def test_a_file_that_makes_no_workload_is_refused_in_one_line(tmp_path, text, re
     [
         (["nowhere.py:make"], "no such file: nowhere.py"),
         (["tagger.py"], "expected a workload as FILE.py:FUNCTION, found 'tagger.py'"),
-        ([f"{TAGGER / 'floors.toml'}:make"], "expected a workload as FILE.py:FUNCTION"),
+        ([f"{TAGGER / 'limits.toml'}:make"], "expected a workload as FILE.py:FUNCTION"),
         ([PLACE, "--tokens", "3001"], "the stream holds 3,000 steps: expected 1 to that many, found 3,001"),
         ([PLACE, "--tokens", "0"], "expected 1 to that many, found 0"),
         ([PLACE, "--corpus", "data/sample"], "no corpus, checkpoint or vocabulary"),

@@ -25,13 +25,14 @@ from click.testing import CliRunner
 from rich.console import Console
 from rich.progress import Progress
 
-from lstmq import LSTMModel, ModelConfig, assets
-from lstmq.assets import CHECKPOINT, WIKITEXT_2, PinnedCheckpoint, TextArchive
+from lstmq import LSTMModel, ModelConfig
 from lstmq.cli import main
 from lstmq.cli.fetch import DownloadBar
-from lstmq.download import fetch
-from lstmq.verification import FetchError, PublishedFile
-from lstmq.workload import find_corpus, load_subject
+from lstmq.workload import assets
+from lstmq.workload.assets import CHECKPOINT, WIKITEXT_2, PinnedCheckpoint, TextArchive
+from lstmq.workload.download import fetch
+from lstmq.workload.loading import find_corpus, load_text_subject
+from lstmq.workload.verification import FetchError, PublishedFile
 
 CONFIG = ModelConfig(ntoken=9, ninp=4, nhid=3, nlayers=1)
 TEXTS = {
@@ -165,7 +166,7 @@ def mirror(server):
 @pytest.fixture
 def small_assets(monkeypatch):
     """The command fetches small ones."""
-    monkeypatch.setattr("lstmq.assets.ASSETS", {"wikitext-2": TEXT, "checkpoint": MODEL})
+    monkeypatch.setattr("lstmq.workload.assets.ASSETS", {"wikitext-2": TEXT, "checkpoint": MODEL})
     monkeypatch.setattr("lstmq.cli.fetch.ASSETS", assets.ASSETS)
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # pooch's, between tries
 
@@ -362,7 +363,7 @@ def test_nobody_at_the_door(tmp_path):
 
 
 def test_a_server_that_stops_talking(tmp_path, server, monkeypatch):
-    monkeypatch.setattr("lstmq.download.TIMEOUT", 0.2)
+    monkeypatch.setattr("lstmq.workload.download.TIMEOUT", 0.2)
     reply = Reply(ZIP, hold=threading.Event())
     server.say(TEXT, reply)
     assert "expected the file, found timed out" in refusal(TEXT, tmp_path, server.url)
@@ -506,12 +507,12 @@ def test_a_checkpoint_that_is_none_or_another_is_neither_kept_nor_pinned(tmp_pat
 STEPS = pytest.mark.parametrize(
     ("asset", "step"),
     [
-        (TEXT, "lstmq.download._Limited.write"),
-        (TEXT, "lstmq.verification.shutil.copyfileobj"),
-        (TEXT, "lstmq.assets._move"),
-        (MODEL, "lstmq.download._Limited.write"),
-        (MODEL, "lstmq.checkpoint.load"),
-        (MODEL, "lstmq.assets._move"),
+        (TEXT, "lstmq.workload.download._Limited.write"),
+        (TEXT, "lstmq.workload.verification.shutil.copyfileobj"),
+        (TEXT, "lstmq.workload.assets._move"),
+        (MODEL, "lstmq.workload.download._Limited.write"),
+        (MODEL, "lstmq.model.checkpoint.load_checkpoint"),
+        (MODEL, "lstmq.workload.assets._move"),
     ],
 )
 
@@ -594,7 +595,7 @@ def start_command(*args):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"PYTHONWARNINGS": "error"},
     )
 
@@ -692,11 +693,11 @@ def here(tmp_path, monkeypatch):
 def test_the_name_means_what_was_fetched_and_the_origin_says_so(here, mirror):
     for asset in (TEXT, MODEL):
         fetch(asset, source=mirror.url)
-    subject = load_subject(Path("wikitext-2"))
+    subject = load_text_subject(Path("wikitext-2"))
     assert subject.model.config.ntoken == len(subject.dictionary) == 9
     pth = Path("data", "word_language_model_quantize.pth")
     assert subject.origin == f"{pth}, 9/4/3/1, on 400 tokens of {Path('data', 'wikitext-2')}'s test split"
-    assert load_subject(Path("data/wikitext-2"), pth, Path("wikitext-2")).origin == subject.origin
+    assert load_text_subject(Path("data/wikitext-2"), pth, Path("wikitext-2")).origin == subject.origin
 
 
 def test_a_folder_of_that_name_here_wins(here, mirror):
@@ -704,13 +705,13 @@ def test_a_folder_of_that_name_here_wins(here, mirror):
         fetch(asset, source=mirror.url)
     Path("data/wikitext-2").rename("wikitext-2")
     assert find_corpus(Path("wikitext-2")) == Path("wikitext-2")
-    assert "tokens of wikitext-2's test split" in load_subject(Path("wikitext-2")).origin
+    assert "tokens of wikitext-2's test split" in load_text_subject(Path("wikitext-2")).origin
 
 
 def test_a_given_checkpoint_is_used_with_the_fetched_text(here, mirror):
     fetch(TEXT, source=mirror.url)
     Path("mine.pth").write_bytes(PTH)
-    assert load_subject(Path("wikitext-2"), Path("mine.pth")).origin.startswith(
+    assert load_text_subject(Path("wikitext-2"), Path("mine.pth")).origin.startswith(
         "mine.pth, 9/4/3/1, on 400 tokens of data"
     )
 
@@ -737,7 +738,7 @@ def test_compare_and_the_benchmarks_run_on_what_was_fetched_and_say_so(here, mir
     compared = run("compare", *options)
     assert compared.exit_code == 0
     assert f"measured on: {line}" in compared.stdout
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", root / "pyproject.toml", *options]
     result = subprocess.run([*command, root / "benchmarks" / "test_corpus.py"], capture_output=True, text=True)
     assert f"speed and size: {line}" in result.stdout  # whatever the verdict on so small a text

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lstmq import Corpus, LSTMModel, ModelConfig, checkpoint, evaluate
-from lstmq.workload import DEFAULT_TOKENS, load_subject, load_workload, sample_folder
+from lstmq import Corpus, LSTMModel, ModelConfig, evaluate
+from lstmq.model import checkpoint
+from lstmq.workload.loading import DEFAULT_TOKENS, load_text_subject, load_workload, sample_folder
 
 
 @pytest.fixture
 def checkpoint_file(tmp_path, model):
-    checkpoint.save(model, tmp_path / "model.safetensors")
+    checkpoint.save_checkpoint(model, tmp_path / "model.safetensors")
     return tmp_path / "model.safetensors"
 
 
@@ -46,7 +47,7 @@ def test_the_sample_is_small_original_and_in_wikitexts_conventions():
 
 def test_the_samples_model_has_learned_more_than_the_frequency_of_words():
     """The bar is the cross-entropy of the test words under their own frequencies, which no unigram model can beat."""
-    subject = load_subject()
+    subject = load_text_subject()
     counts = Counter(subject.stream.targets.flatten().tolist())
     total = sum(counts.values())
     unigram_entropy = -sum(n / total * math.log(n / total) for n in counts.values())
@@ -65,28 +66,29 @@ def test_unseen_words_are_read_with_the_vocabulary_of_the_checkpoint(corpus_fold
     other.mkdir()
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("word3 never seen\n", encoding="utf-8")
-    subject = load_subject(other, checkpoint_file, vocabulary=corpus_folder)
+    subject = load_text_subject(other, checkpoint_file, vocabulary=corpus_folder)
     spelled = [subject.dictionary.idx2word[i] for i in words(subject)]
     assert spelled == ["word3", "<unk>", "<unk>", "<eos>"]
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(corpus_folder, tmp_path):
-    checkpoint.save(LSTMModel(ModelConfig(ntoken=31, ninp=2, nhid=2, nlayers=1)), tmp_path / "other.pth")
+    checkpoint.save_checkpoint(LSTMModel(ModelConfig(ntoken=31, ninp=2, nhid=2, nlayers=1)), tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"other.pth is of another vocabulary: it knows 31 words, .*corpus has 30"):
-        load_subject(corpus_folder, tmp_path / "other.pth")
+        load_text_subject(corpus_folder, tmp_path / "other.pth")
 
 
 def test_the_samples_folder_needs_no_checkpoint():
-    subject = load_subject(sample_folder())
-    assert torch.equal(subject.model.decoder.weight, load_subject().model.decoder.weight)
+    subject = load_text_subject(sample_folder())
+    assert torch.equal(subject.model.decoder.weight, load_text_subject().model.decoder.weight)
 
 
 def test_a_default_length_is_no_more_than_there_is(corpus_folder, checkpoint_file):
-    assert len(load_subject(corpus_folder, checkpoint_file, at_most=5).stream) == 4
+    assert len(load_text_subject(corpus_folder, checkpoint_file, at_most=5).stream) == 4
     assert (
-        len(load_subject(corpus_folder, checkpoint_file, at_most=10**6).stream) == len(Corpus(corpus_folder).test) - 1
+        len(load_text_subject(corpus_folder, checkpoint_file, at_most=10**6).stream)
+        == len(Corpus(corpus_folder).test) - 1
     )
-    assert len(load_subject(corpus_folder, checkpoint_file, tokens=7, at_most=5).stream) == 6
+    assert len(load_text_subject(corpus_folder, checkpoint_file, tokens=7, at_most=5).stream) == 6
 
 
 def test_a_corpus_alone_is_refused(corpus_folder):

@@ -14,37 +14,37 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from lstmq.corpus import Dictionary
-from lstmq.files import whole_file
+from lstmq.files import atomic_write
 from lstmq.model import ModelConfig
-from lstmq.native import NativeModel, shapes
+from lstmq.quantization.native.model import NativeModel, state_spec
+from lstmq.text import Dictionary
 
 FORMAT, VERSION = "lstmq int8-native", "1"
 
 
-def fingerprint(dictionary: Dictionary) -> str:
+def vocabulary_hash(dictionary: Dictionary) -> str:
     """Return the SHA-256 of the words in their order, as hexadecimal digits."""
     return sha256("\n".join(dictionary.idx2word).encode()).hexdigest()
 
 
-def save(model: NativeModel, dictionary: Dictionary, path: Path) -> None:
+def save_native(model: NativeModel, dictionary: Dictionary, path: Path) -> None:
     """Write a model, whole or not at all, and read it back.
 
     Raises:
         ValueError: if what was read back is not what was written.
         OSError: if the file cannot be written.
     """
-    metadata = {"format": FORMAT, "version": VERSION, "vocabulary": fingerprint(dictionary)}
+    metadata = {"format": FORMAT, "version": VERSION, "vocabulary": vocabulary_hash(dictionary)}
     metadata |= {"config": json.dumps(asdict(model.config))}
     state = model.state_dict()
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
-        again = load(temporary, dictionary).state_dict()
+        again = load_native(temporary, dictionary).state_dict()
         if not all(torch.equal(again[name], tensor) for name, tensor in state.items()):
             raise ValueError(f"{path}: not written: it was read back with other numbers")
 
 
-def is_stored(path: Path) -> bool:
+def is_native_file(path: Path) -> bool:
     """Return whether a file says that it is of this format, whatever its version."""
     try:
         return bool(_metadata(path).get("format") == FORMAT)
@@ -57,7 +57,7 @@ def _metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def load(path: Path, dictionary: Dictionary) -> NativeModel:
+def load_native(path: Path, dictionary: Dictionary) -> NativeModel:
     """Read a model that :func:`save` wrote.
 
     Args:
@@ -77,7 +77,7 @@ def load(path: Path, dictionary: Dictionary) -> NativeModel:
         _check(state, config)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    if told.get("vocabulary") != fingerprint(dictionary) or config.ntoken != len(dictionary):
+    if told.get("vocabulary") != vocabulary_hash(dictionary) or config.ntoken != len(dictionary):
         raise ValueError(f"{path} is of another vocabulary: it knows {config.ntoken:,} words, others than these")
     return NativeModel(config, state)
 
@@ -97,7 +97,7 @@ def _check(state: dict[str, torch.Tensor], config: ModelConfig) -> None:
     """See that there is what the configuration calls for, and that a kernel may take it so."""
     if config.nlayers > len(state):
         raise ValueError(f"expected {config.nlayers:,} layers, found {len(state)} tensors")
-    expected = shapes(config)
+    expected = state_spec(config)
     if other := sorted(expected.keys() ^ state.keys()):
         raise ValueError(
             f"expected {len(expected)} tensors, found {len(state)}; the first that differs is {other[0]!r:.80}"

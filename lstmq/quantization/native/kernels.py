@@ -16,24 +16,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lstmq.model import Hidden, ModelConfig
-from lstmq.reference import Layer, Rows
+from lstmq.quantization.native.reference import LSTMLayer, QuantizedRows
 
 REFERENCE, PORTABLE = "reference", "portable"
-ISAS = (PORTABLE, "avx2", "avx512_vnni", "amx_int8")  # the library numbers them so; each is faster than those before
-VARIABLE = "LSTMQ_ISA"
+KERNEL_ISAS = (
+    PORTABLE,
+    "avx2",
+    "avx512_vnni",
+    "amx_int8",
+)  # the library numbers them so; each is faster than those before
+ISA_VARIABLE = "LSTMQ_ISA"
 BLOCK, GROUP = 64, 4  # rows and columns that kernels read together: how weights are packed
 DEPTH = 64  # activations are padded to a multiple of it
-WIDEST = 2**16  # columns; a sum of more products may not fit into an int32
+MAX_COLUMNS = 2**16  # columns; a sum of more products may not fit into an int32
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def load_library() -> ctypes.CDLL | None:
     """Return the library, if it was built."""
-    spec = find_spec("lstmq._kernels")
-    return opened(spec.origin) if spec and spec.origin else None
+    spec = find_spec("lstmq.quantization.native._kernels")
+    return open_library(spec.origin) if spec and spec.origin else None
 
 
-def opened(path: str) -> ctypes.CDLL:
+def open_library(path: str) -> ctypes.CDLL:
     """Return a library of kernels."""
     found = ctypes.CDLL(path)
     found.lstmq_room.argtypes = [c_void_p, c_int64, c_int64]
@@ -42,38 +47,38 @@ def opened(path: str) -> ctypes.CDLL:
     return found
 
 
-def available() -> list[str]:
+def available_isas() -> list[str]:
     """Return what can compute here, the slowest first."""
-    return [REFERENCE, *_runs(library())]
+    return [REFERENCE, *_isas_of(load_library())]
 
 
 @cache
-def _runs(there: ctypes.CDLL | None) -> list[str]:
-    return [name for place, name in enumerate(ISAS) if there and there.lstmq_runs(place)]
+def _isas_of(there: ctypes.CDLL | None) -> list[str]:
+    return [name for place, name in enumerate(KERNEL_ISAS) if there and there.lstmq_runs(place)]
 
 
-def missing() -> str:
+def missing_kernels() -> str:
     """Return what is wanting here for speed; empty if nothing."""
-    if library() is None:
+    if load_library() is None:
         return "its kernels: install lstmq where there is a C compiler"
-    return "" if available()[-1] != PORTABLE else "a kernel for this processor: plain C is slower than float32"
+    return "" if available_isas()[-1] != PORTABLE else "a kernel for this processor: plain C is slower than float32"
 
 
-def chosen() -> str:
+def selected_isa() -> str:
     """Return what computes: what the variable ``LSTMQ_ISA`` names, else the fastest that there is.
 
     Raises:
         ValueError: if that is not here.
     """
-    names = available()
-    name = os.environ.get(VARIABLE, names[-1])
+    names = available_isas()
+    name = os.environ.get(ISA_VARIABLE, names[-1])
     if name not in names:
-        why = "" if library() else "; it wants " + missing()
-        raise ValueError(f"{VARIABLE}: expected one of {', '.join(names)}, found {name!r}{why}")
+        why = "" if load_library() else "; it wants " + missing_kernels()
+        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(names)}, found {name!r}{why}")
     return name
 
 
-class Matrix(Structure):
+class MatrixStruct(Structure):
     """``struct matrix`` of ``kernels.h``."""
 
     _fields_ = (
@@ -86,20 +91,20 @@ class Matrix(Structure):
     )
 
 
-class Shape(Structure):
+class ModelStruct(Structure):
     """``struct model`` of ``kernels.h``."""
 
     _fields_ = (
         *((name, c_int64) for name in ("ntoken", "ninp", "nhid", "nlayers")),
         ("encoder", c_void_p),
         ("encoder_scale", c_void_p),
-        ("input", POINTER(Matrix)),
-        ("recurrent", POINTER(Matrix)),
-        ("decoder", POINTER(Matrix)),
+        ("input", POINTER(MatrixStruct)),
+        ("recurrent", POINTER(MatrixStruct)),
+        ("decoder", POINTER(MatrixStruct)),
     )
 
 
-def pack(rows: Rows, bias: Tensor, parts: int, padding: float, kept: list[Tensor]) -> Matrix:
+def pack_matrix(rows: QuantizedRows, bias: Tensor, parts: int, padding: float, kept: list[Tensor]) -> MatrixStruct:
     """Return rows in the order in which kernels read them: by block, group of columns, row.
 
     Args:
@@ -117,7 +122,7 @@ def pack(rows: Rows, bias: Tensor, parts: int, padding: float, kept: list[Tensor
     scale = F.pad(rows.scale.reshape(parts, height), (0, more))
     biases = F.pad(bias.reshape(parts, height), (0, more), value=padding)
     sums = integers.sum(dim=1, dtype=torch.int32)
-    return Matrix(*(_pointer(each, kept) for each in (packed, sums, scale, biases)), blocks, depth)
+    return MatrixStruct(*(_pointer(each, kept) for each in (packed, sums, scale, biases)), blocks, depth)
 
 
 def _pointer(tensor: Tensor, kept: list[Tensor]) -> int:
@@ -125,7 +130,7 @@ def _pointer(tensor: Tensor, kept: list[Tensor]) -> int:
     return kept[-1].data_ptr()
 
 
-class Packed:
+class PackedModel:
     """A model's weights in the order in which kernels read them.
 
     Args:
@@ -140,11 +145,16 @@ class Packed:
     """
 
     def __init__(
-        self, config: ModelConfig, encoder: Rows, layers: Sequence[Layer], decoder: Rows, bias: Tensor
+        self,
+        config: ModelConfig,
+        encoder: QuantizedRows,
+        layers: Sequence[LSTMLayer],
+        decoder: QuantizedRows,
+        bias: Tensor,
     ) -> None:
         self.config = config
-        if max(config.ninp, config.nhid) > WIDEST:
-            raise ValueError(f"expected at most {WIDEST:,} columns, found {max(config.ninp, config.nhid):,}")
+        if max(config.ninp, config.nhid) > MAX_COLUMNS:
+            raise ValueError(f"expected at most {MAX_COLUMNS:,} columns, found {max(config.ninp, config.nhid):,}")
         self._kept: list[Tensor] = []  # what the structures point to
         _check(encoder, config.ntoken, config.ninp)
         _check(decoder, config.ntoken, config.nhid)
@@ -154,14 +164,14 @@ class Packed:
         for place, layer in enumerate(layers):
             _check(layer.input, 4 * config.nhid, config.nhid if place else config.ninp)
             _check(layer.recurrent, 4 * config.nhid, config.nhid)
-            _exactly(layer.bias, (4 * config.nhid,), torch.float32)
-            to.append(pack(layer.input, layer.bias, 4, 0.0, self._kept))
-            back.append(pack(layer.recurrent, torch.zeros_like(layer.bias), 4, 0.0, self._kept))
-        _exactly(bias, (config.ntoken,), torch.float32)
+            _checked(layer.bias, (4 * config.nhid,), torch.float32)
+            to.append(pack_matrix(layer.input, layer.bias, 4, 0.0, self._kept))
+            back.append(pack_matrix(layer.recurrent, torch.zeros_like(layer.bias), 4, 0.0, self._kept))
+        _checked(bias, (config.ntoken,), torch.float32)
         # Rows that are padding have no place among the words.
-        self._decoder = pack(decoder, bias, 1, -torch.inf, self._kept)
-        self._layers = (Matrix * len(to))(*to), (Matrix * len(back))(*back)
-        self._shape = Shape(
+        self._decoder = pack_matrix(decoder, bias, 1, -torch.inf, self._kept)
+        self._layers = (MatrixStruct * len(to))(*to), (MatrixStruct * len(back))(*back)
+        self._shape = ModelStruct(
             config.ntoken,
             config.ninp,
             config.nhid,
@@ -194,17 +204,17 @@ class Packed:
     def _read(
         self, isa: str, input: Tensor, targets: Tensor | None, hidden: Hidden, loss: object, logits: int | None
     ) -> Hidden:
-        there, config = library(), self.config
-        if there is None or isa not in available()[1:]:
-            raise ValueError(f"expected one of {', '.join(available()[1:]) or 'no kernels'}, found {isa!r}")
+        there, config = load_library(), self.config
+        if there is None or isa not in available_isas()[1:]:
+            raise ValueError(f"expected one of {', '.join(available_isas()[1:]) or 'no kernels'}, found {isa!r}")
         n, bsz = _shape_of(input)
-        ids = [_exactly(each, (n, bsz), torch.int64) for each in (input, *([] if targets is None else [targets]))]
+        ids = [_checked(each, (n, bsz), torch.int64) for each in (input, *([] if targets is None else [targets]))]
         state = (config.nlayers, bsz, config.nhid)
-        h, c = (_exactly(each, state, torch.float32).clone() for each in hidden)
+        h, c = (_checked(each, state, torch.float32).clone() for each in hidden)
         room = torch.empty(there.lstmq_room(byref(self._shape), n, bsz), dtype=torch.uint8, device="cpu")
         words = [each.data_ptr() for each in ids] + [None] * (targets is None)
         pointers = (*words, h.data_ptr(), c.data_ptr(), loss, logits, room.data_ptr())
-        if there.lstmq_window(byref(self._shape), ISAS.index(isa), n, bsz, *pointers):
+        if there.lstmq_window(byref(self._shape), KERNEL_ISAS.index(isa), n, bsz, *pointers):
             raise ValueError(f"expected ids from 0 to {config.ntoken - 1:,}, found another")
         return h, c
 
@@ -215,12 +225,12 @@ def _shape_of(ids: Tensor) -> tuple[int, int]:
     return ids.shape[0], ids.shape[1]
 
 
-def _check(rows: Rows, height: int, width: int) -> None:
-    _exactly(rows.integers, (height, width), torch.int8)
-    _exactly(rows.scale, (height,), torch.float32)
+def _check(rows: QuantizedRows, height: int, width: int) -> None:
+    _checked(rows.integers, (height, width), torch.int8)
+    _checked(rows.scale, (height,), torch.float32)
 
 
-def _exactly(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _checked(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Return it, in one piece, if it is what a kernel will take it for."""
     if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
         found = f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"

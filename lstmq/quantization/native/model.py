@@ -6,23 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lstmq import kernels, reference
-from lstmq.eager import check_float32
 from lstmq.errors import QuantizationError
-from lstmq.kernels import REFERENCE, WIDEST, Packed
 from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
-from lstmq.reference import Layer, Rows, quantize_rows
+from lstmq.quantization.native import kernels, reference
+from lstmq.quantization.native.kernels import MAX_COLUMNS, REFERENCE, PackedModel
+from lstmq.quantization.native.reference import LSTMLayer, QuantizedRows, quantize_rows
+from lstmq.quantization.torch_ao import check_float32
 
 
-def make(model: LSTMModel) -> "NativeModel":
+def quantize_native(model: LSTMModel) -> "NativeModel":
     """Return a model of the same weights, each row in int8.
 
     Raises:
         QuantizationError: if the model is not float32, not finite, or too wide.
     """
     check_float32(model)
-    if (width := max(model.config.ninp, model.config.nhid)) > WIDEST:
-        raise QuantizationError(f"expected at most {WIDEST:,} columns, found {width:,}")
+    if (width := max(model.config.ninp, model.config.nhid)) > MAX_COLUMNS:
+        raise QuantizationError(f"expected at most {MAX_COLUMNS:,} columns, found {width:,}")
     given = {name: weight.detach() for name, weight in model.state_dict().items()}
     if bad := [name for name, weight in given.items() if not weight.isfinite().all()]:
         raise QuantizationError(f"expected finite numbers in {bad[0]}, found NaN or infinity")
@@ -38,7 +38,7 @@ def make(model: LSTMModel) -> "NativeModel":
     return NativeModel(model.config, state)
 
 
-def shapes(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+def state_spec(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """Return dtype and shape of all that a :class:`NativeModel` holds, by its name in the state dict."""
     gates = 4 * config.nhid
     heights = {"encoder": (config.ntoken, config.ninp, False)}
@@ -67,7 +67,7 @@ class NativeModel(LanguageModel):
     def __init__(self, config: ModelConfig, state: dict[str, Tensor]) -> None:
         super().__init__()
         self.config = config
-        for name in shapes(config):
+        for name in state_spec(config):
             *path, last = name.split(".")
             module: nn.Module = self
             for step in path:
@@ -75,8 +75,8 @@ class NativeModel(LanguageModel):
                     module.add_module(step, nn.Module())
                 module = module.get_submodule(step)
             module.register_buffer(last, state[name])
-        self._packed: Packed | None = None
-        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call] # torch's
+        self._packed: PackedModel | None = None
+        self.register_load_state_dict_post_hook(_drop_packed)  # type: ignore[no-untyped-call] # torch's
         self.eval()
 
     def _apply(self, *how: Any, **also: Any) -> "NativeModel":
@@ -91,39 +91,39 @@ class NativeModel(LanguageModel):
 
     def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
-        if (isa := kernels.chosen()) != REFERENCE:
+        if (isa := kernels.selected_isa()) != REFERENCE:
             return self._pack().logits(isa, input, hidden)
         encoder, layers, decoder, bias = self._weights()
-        read, after = reference.read(encoder, layers, input, hidden)
-        logits = reference.product(read, decoder) + bias
+        read, after = reference.run_layers(encoder, layers, input, hidden)
+        logits = reference.matmul(read, decoder) + bias
         return logits.view(*input.shape, -1), after
 
     def window_loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return the summed cross-entropy of a window, in nats, and the state after it; logits stay in the cache."""
-        if (isa := kernels.chosen()) != REFERENCE:
+        if (isa := kernels.selected_isa()) != REFERENCE:
             return self._pack().window_loss(isa, input, targets, hidden)
         logits, after = self(input, hidden)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"), after
 
-    def _pack(self) -> Packed:
+    def _pack(self) -> PackedModel:
         if self._packed is None:
-            self._packed = Packed(self.config, *self._weights())
+            self._packed = PackedModel(self.config, *self._weights())
         return self._packed
 
-    def _weights(self) -> tuple[Rows, list[Layer], Rows, Tensor]:
+    def _weights(self) -> tuple[QuantizedRows, list[LSTMLayer], QuantizedRows, Tensor]:
         """Return the embedding, the layers, the decoder and its bias."""
         of = self.state_dict()
 
-        def rows(name: str) -> Rows:
-            return Rows(of[f"{name}.weight"], of[f"{name}.scale"])
+        def rows(name: str) -> QuantizedRows:
+            return QuantizedRows(of[f"{name}.weight"], of[f"{name}.scale"])
 
         layers = [
-            Layer(rows(f"layers.{i}.input"), rows(f"layers.{i}.recurrent"), of[f"layers.{i}.input.bias"])
+            LSTMLayer(rows(f"layers.{i}.input"), rows(f"layers.{i}.recurrent"), of[f"layers.{i}.input.bias"])
             for i in range(self.config.nlayers)
         ]
         return rows("encoder"), layers, rows("decoder"), of["decoder.bias"]
 
 
-def _forget(model: nn.Module, _keys: object) -> None:
+def _drop_packed(model: nn.Module, _keys: object) -> None:
     """Drop the packed weights of a model that was given others."""
     vars(model)["_packed"] = None

@@ -17,38 +17,38 @@ from torch import Tensor
 
 from lstmq.model import Hidden
 
-LARGEST = 127
-ZERO = 1e-30  # magnitudes up to this are zero: 127 over them overflows
-ROUND = 1.5 * 2**23  # added and taken away, it rounds a float32 half to even
+INT8_MAX = 127
+SMALLEST_MAGNITUDE = 1e-30  # magnitudes up to this are zero: 127 over them overflows
+ROUNDING = 1.5 * 2**23  # added and taken away, it rounds a float32 half to even
 EXPONENTIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
 
-class Rows(NamedTuple):
+class QuantizedRows(NamedTuple):
     """Rows of integers."""
 
     integers: Tensor  # int8, shape (rows, width)
     scale: Tensor  # float32, shape (rows,)
 
 
-class Layer(NamedTuple):
+class LSTMLayer(NamedTuple):
     """The weights of an LSTM layer, gates in torch's order: i, f, g, o."""
 
-    input: Rows  # (4 * nhid, width of what it reads)
-    recurrent: Rows  # (4 * nhid, nhid)
+    input: QuantizedRows  # (4 * nhid, width of what it reads)
+    recurrent: QuantizedRows  # (4 * nhid, nhid)
     bias: Tensor  # float32, shape (4 * nhid,): both of torch's
 
 
-def quantize_rows(numbers: Tensor) -> Rows:
+def quantize_rows(numbers: Tensor) -> QuantizedRows:
     """Return the rows of a float32 matrix, shape ``(rows, width)``, as integers."""
     most = numbers.abs().amax(dim=1)
-    zero = most <= ZERO
-    largest = torch.full_like(most, LARGEST)  # of a number over a tensor, torch makes a product with the reciprocal
+    zero = most <= SMALLEST_MAGNITUDE
+    largest = torch.full_like(most, INT8_MAX)  # of a number over a tensor, torch makes a product with the reciprocal
     inverse = torch.where(zero, 0.0, largest / most)
     integers = (numbers * inverse[:, None]).round().to(torch.int8)
-    return Rows(integers, torch.where(zero, 0.0, most / LARGEST))
+    return QuantizedRows(integers, torch.where(zero, 0.0, most / INT8_MAX))
 
 
-def product(x: Rows, weights: Rows) -> Tensor:
+def matmul(x: QuantizedRows, weights: QuantizedRows) -> Tensor:
     """Return ``x @ weights.T`` as float32, shape ``(rows of x, rows of weights)``."""
     exact = x.integers.double() @ weights.integers.double().T  # whole numbers far below 2^53
     return exact.float() * (x.scale[:, None] * weights.scale)
@@ -60,14 +60,14 @@ def exponential(x: Tensor) -> Tensor:
     The polynomial is that of Moshier's Cephes, ``expf``.
     """
     x = x.clamp(-87, 88)
-    rounded = x * 1.44269504 + ROUND  # x over the logarithm of 2, in the last bits
-    n = rounded - ROUND
+    rounded = x * 1.44269504 + ROUNDING  # x over the logarithm of 2, in the last bits
+    n = rounded - ROUNDING
     r = (x - n * 0.693359375) + n * 2.12194440e-4
     p = torch.full_like(x, EXPONENTIAL[0])
     for coefficient in EXPONENTIAL[1:]:
         p = p * r + coefficient
     p = p * (r * r) + r + 1
-    power = (rounded.view(torch.int32) - torch.tensor(ROUND).view(torch.int32) + 127) << 23
+    power = (rounded.view(torch.int32) - torch.tensor(ROUNDING).view(torch.int32) + 127) << 23
     return p * power.view(torch.float32)
 
 
@@ -81,7 +81,9 @@ def tanh(x: Tensor) -> Tensor:
     return 2 * sigmoid(2 * x) - 1
 
 
-def read(encoder: Rows, layers: Sequence[Layer], input: Tensor, hidden: Hidden) -> tuple[Rows, Hidden]:
+def run_layers(
+    encoder: QuantizedRows, layers: Sequence[LSTMLayer], input: Tensor, hidden: Hidden
+) -> tuple[QuantizedRows, Hidden]:
     """Read a window up to the decoder.
 
     Args:
@@ -94,18 +96,18 @@ def read(encoder: Rows, layers: Sequence[Layer], input: Tensor, hidden: Hidden) 
         the last layer's output, ``n * bsz`` rows of ``nhid``, and the state after.
     """
     n, bsz = input.shape
-    x = Rows(encoder.integers[input.flatten()], encoder.scale[input.flatten()])
+    x = QuantizedRows(encoder.integers[input.flatten()], encoder.scale[input.flatten()])
     states = []
     for layer, h, c in zip(layers, *hidden, strict=True):
-        prepared = (product(x, layer.input) + layer.bias).view(n, bsz, -1)
+        prepared = (matmul(x, layer.input) + layer.bias).view(n, bsz, -1)
         before, outputs = quantize_rows(h), []
         for step in prepared:
-            i, f, g, o = (product(before, layer.recurrent) + step).chunk(4, dim=1)
+            i, f, g, o = (matmul(before, layer.recurrent) + step).chunk(4, dim=1)
             c = sigmoid(f) * c + sigmoid(i) * tanh(g)
             h = sigmoid(o) * tanh(c)
             before = quantize_rows(h)
             outputs.append(before)
-        x = Rows(*map(torch.cat, zip(*outputs, strict=True)))
+        x = QuantizedRows(*map(torch.cat, zip(*outputs, strict=True)))
         states.append((h, c))
     after_h, after_c = map(torch.stack, zip(*states, strict=True))
     return x, (after_h, after_c)

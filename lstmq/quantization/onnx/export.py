@@ -10,19 +10,19 @@ from typing import Any
 
 import torch
 
-from lstmq import ort
-from lstmq.corpus import Dictionary
-from lstmq.errors import in_a_line
-from lstmq.graph import OPERATORS, signature
+from lstmq.errors import one_line
 from lstmq.model import ModelConfig
-from lstmq.ort import OnnxModel
+from lstmq.quantization.onnx import session
+from lstmq.quantization.onnx.graph import OPERATORS, graph_signature
+from lstmq.quantization.onnx.session import OnnxModel
+from lstmq.text import Dictionary
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 KEYS = ("scheme", "config", "vocabulary", "measured", "lstmq", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deployed:
+class OnnxFile:
     """A model in an ONNX file.
 
     Attributes:
@@ -42,7 +42,7 @@ class Deployed:
     torch: str
 
 
-def write(path: Path, deployed: Deployed) -> None:
+def write_onnx(path: Path, deployed: OnnxFile) -> None:
     """Write an ONNX file whose metadata are all that a :class:`Deployed` says of its model, as JSON.
 
     Raises:
@@ -58,7 +58,7 @@ def write(path: Path, deployed: Deployed) -> None:
     path.write_bytes(graph.SerializeToString())
 
 
-def read(path: Path) -> Deployed:
+def read_onnx(path: Path) -> OnnxFile:
     """Read a file that :func:`write` wrote.
 
     Raises:
@@ -66,7 +66,7 @@ def read(path: Path) -> Deployed:
             that is not this package's; or if ONNX Runtime is not installed.
         OSError: if it cannot be read.
     """
-    if needs := ort.missing():
+    if needs := session.missing_packages():
         raise ValueError(f"{path} needs {needs}")
     import onnx
 
@@ -90,14 +90,14 @@ def read(path: Path) -> Deployed:
         word = torch.zeros(1, 1, dtype=torch.int64)
         model.window_loss(word, word, model.init_hidden(1))
     except Exception as error:  # of a damaged graph, ONNX Runtime raises kinds of its own
-        raise ValueError(f"{path}: {in_a_line(error)}") from None
+        raise ValueError(f"{path}: {one_line(error)}") from None
     told = {key: facts[key] for key in ("scheme", "measured", "lstmq", "torch")}
-    return Deployed(model=model, dictionary=words, **told)
+    return OnnxFile(model=model, dictionary=words, **told)
 
 
 def _check(model: Any, config: ModelConfig) -> None:
     """See that a graph takes and gives what :func:`lstmq.graph.build`'s does, and is made of nothing else."""
-    expected_inputs, expected_outputs = signature(config)
+    expected_inputs, expected_outputs = graph_signature(config)
     for expected, given in ((expected_inputs, model.graph.input), (expected_outputs, model.graph.output)):
         if [*given] != expected:
             names = ", ".join(each.name for each in given)

@@ -22,10 +22,14 @@ OPERATORS = frozenset(
     | {"GatherElements", "LSTM", "LogSoftmax", "MatMul", "MatMulInteger", "Mul", "Neg", "ReduceSum", "Split", "Squeeze"}
     | {"Unsqueeze"}
 )  # all that a graph of this module's is made of
-INT8 = {"LSTM": "DynamicQuantizeLSTM", "MatMul": "MatMulInteger", "Gather": "DequantizeLinear"}  # float, and in int8
+INT8_OPERATORS = {
+    "LSTM": "DynamicQuantizeLSTM",
+    "MatMul": "MatMulInteger",
+    "Gather": "DequantizeLinear",
+}  # float, and in int8
 
 
-def build(model: LSTMModel) -> Any:
+def build_graph(model: LSTMModel) -> Any:
     """Return an ``onnx.ModelProto`` of a float32 model.
 
     Its inputs are ``input`` and ``targets``, int64, shape ``(n, bsz)``, and ``hidden`` and ``cell``, float32, shape
@@ -45,8 +49,10 @@ def build(model: LSTMModel) -> Any:
     node("Split", ["hidden"], [f"h_{i}" for i in layers], axis=0)
     node("Split", ["cell"], [f"c_{i}" for i in layers], axis=0)
     for i in layers:
-        constants[f"W_{i}"], constants[f"R_{i}"] = (in_order(weights[f"rnn.weight_{of}_l{i}"]) for of in ("ih", "hh"))
-        biases = [in_order(weights[f"rnn.bias_{of}_l{i}"]) for of in ("ih", "hh")]
+        constants[f"W_{i}"], constants[f"R_{i}"] = (
+            to_onnx_gate_order(weights[f"rnn.weight_{of}_l{i}"]) for of in ("ih", "hh")
+        )
+        biases = [to_onnx_gate_order(weights[f"rnn.bias_{of}_l{i}"]) for of in ("ih", "hh")]
         constants[f"B_{i}"] = np.concatenate(biases, axis=1)
         inputs = [f"layer_{i}", f"W_{i}", f"R_{i}", f"B_{i}", "", f"h_{i}", f"c_{i}"]
         node("LSTM", inputs, [f"steps_{i}", f"h_out_{i}", f"c_out_{i}"], hidden_size=model.config.nhid)
@@ -64,19 +70,19 @@ def build(model: LSTMModel) -> Any:
     node("ReduceSum", ["nats"], [LOSS], keepdims=0)
 
     initializers = [numpy_helper.from_array(np.ascontiguousarray(each), name) for name, each in constants.items()]
-    graph = helper.make_graph(nodes, "lstm_language_model", *signature(model.config))
+    graph = helper.make_graph(nodes, "lstm_language_model", *graph_signature(model.config))
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     made.graph.initializer.extend(initializers)  # not before: each helper copies what it is given
     return made
 
 
-def in_order(gates: np.ndarray) -> np.ndarray:
+def to_onnx_gate_order(gates: np.ndarray) -> np.ndarray:
     """Return weights or biases in ONNX's order of gates, one direction of them: i, o, f, c. Torch's is i, f, c, o."""
     i, f, c, o = np.split(gates, 4)
     return np.concatenate([i, o, f, c])[np.newaxis]
 
 
-def signature(config: ModelConfig) -> tuple[list[Any], list[Any]]:
+def graph_signature(config: ModelConfig) -> tuple[list[Any], list[Any]]:
     """Return what goes into a graph and what comes out, each an ``onnx.ValueInfoProto``."""
     from onnx import TensorProto
     from onnx.helper import make_tensor_value_info as value
@@ -89,7 +95,7 @@ def signature(config: ModelConfig) -> tuple[list[Any], list[Any]]:
     return inputs, outputs + [value(name, TensorProto.FLOAT, state) for name in STATE]
 
 
-def in_int8(graph: Any, kinds: Sequence[str]) -> Any:
+def quantize_graph(graph: Any, kinds: Sequence[str]) -> Any:
     """Return a graph with operators quantized by ONNX Runtime.
 
     Weights become int8, with one scale for all of a matrix; activations are quantized as they come, to 8 bits.
@@ -124,5 +130,5 @@ def _check(graph: Any, kinds: Sequence[str]) -> None:
     matrices = {each.name for each in graph.initializer if each.data_type == TensorProto.FLOAT and len(each.dims) > 1}
     for kind in kinds:
         left = any(node.op_type == kind and matrices.intersection(node.input) for node in graph.node)
-        if left or INT8[kind] not in operators:
-            raise QuantizationError(f"ONNX Runtime's quantization left {kind} in float32, expected {INT8[kind]}")
+        if left or INT8_OPERATORS[kind] not in operators:
+            raise QuantizationError(f"ONNX Runtime's quantization left {kind} in float32, expected {INT8_OPERATORS[kind]}")

@@ -7,31 +7,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstmq import graph as graphs
-from lstmq.eager import check_float32
 from lstmq.errors import QuantizationError
-from lstmq.graph import LOGITS, LOSS, STATE
 from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
+from lstmq.quantization.onnx import graph as graphs
+from lstmq.quantization.onnx.graph import LOGITS, LOSS, STATE
+from lstmq.quantization.torch_ao import check_float32
 
-LARGEST = 2**31 - 2**24  # bytes of weights: a graph has 2^31 at most, by protobuf's limit, and its words want some
+MAX_GRAPH_BYTES = (
+    2**31 - 2**24
+)  # bytes of weights: a graph has 2^31 at most, by protobuf's limit, and its words want some
 
 
-def missing() -> str:
+def missing_packages() -> str:
     """Return what is not installed, and how it is; empty if all is here."""
     here = all(map(find_spec, ("onnx", "onnxruntime")))
     return "" if here else "ONNX Runtime: pip install 'lstmq[onnxruntime]'"
 
 
-def engine(kinds: tuple[str, ...]) -> Callable[[LSTMModel], "OnnxModel"]:
+def onnx_quantizer(kinds: tuple[str, ...]) -> Callable[[LSTMModel], "OnnxModel"]:
     """Return what makes ONNX Runtime's model of torch's, with these operators, of :data:`lstmq.graph.INT8`, in int8."""
 
     def make(model: LSTMModel) -> OnnxModel:
         """Raise :class:`QuantizationError` if the model is not float32, too large, or an operator would stay float."""
         check_float32(model)
-        if (size := sum(weight.nbytes for weight in model.parameters())) > LARGEST:
+        if (size := sum(weight.nbytes for weight in model.parameters())) > MAX_GRAPH_BYTES:
             raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
-        graph = graphs.build(model)
-        return OnnxModel((graphs.in_int8(graph, kinds) if kinds else graph).SerializeToString(), model.config)
+        graph = graphs.build_graph(model)
+        return OnnxModel((graphs.quantize_graph(graph, kinds) if kinds else graph).SerializeToString(), model.config)
 
     return make
 

@@ -72,7 +72,7 @@ def layer_zeroed(model, quantize):
 def grown(model, quantize):
     import torch
 
-    from lstmq.size import model_size
+    from lstmq.model.size import model_size
 
     quantized = quantize(model)
     quantized.register_buffer("ballast", torch.zeros(model_size(quantized).total // 50, dtype=torch.uint8))
@@ -88,13 +88,13 @@ def ort_scales_off(model, quantize):
 
 
 def ort_gates_in_torchs_order(model, quantize):
-    from lstmq import graph
+    from lstmq.quantization.onnx import graph
 
-    in_order, graph.in_order = graph.in_order, lambda gates: gates[None]
+    in_order, graph.to_onnx_gate_order = graph.to_onnx_gate_order, lambda gates: gates[None]
     try:
         return quantize(model, "ort-int8")
     finally:
-        graph.in_order = in_order
+        graph.to_onnx_gate_order = in_order
 
 
 def _native(change):
@@ -197,5 +197,5 @@ if "without" in SABOTAGE:
     sys.modules[SABOTAGE["without"]] = None
 if SABOTAGE.get("kill") == "session":  # Python does not hear SIGINT if what started the tests ignores it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-after_import("lstmq.quantization", spoil_quantization)
-after_import("lstmq.evaluation", spoil_evaluation)
+after_import("lstmq.quantization.schemes", spoil_quantization)
+after_import("lstmq.model.evaluation", spoil_evaluation)

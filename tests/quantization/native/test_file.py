@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, evaluate, native, stored
+from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, evaluate
+from lstmq.quantization.native.file import is_native_file, load_native, save_native
+from lstmq.quantization.native.model import quantize_native, state_spec
 from strategies import configs, seeds, stream
 
 PATH = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -22,17 +24,17 @@ def words(count):
 
 @pytest.fixture
 def file(model, dictionary, tmp_path):
-    stored.save(native.make(model), dictionary, tmp_path / "m.int8.safetensors")
+    save_native(quantize_native(model), dictionary, tmp_path / "m.int8.safetensors")
     return tmp_path / "m.int8.safetensors"
 
 
 @PATH
 @given(config=configs(), seed=seeds)
 def test_what_is_written_is_read(tmp_path, config, seed):
-    model, path = native.make(LSTMModel(config, torch.Generator().manual_seed(seed))), tmp_path / "model"
-    stored.save(model, words(config.ntoken), path)
-    assert stored.is_stored(path)
-    again = stored.load(path, words(config.ntoken))
+    model, path = quantize_native(LSTMModel(config, torch.Generator().manual_seed(seed))), tmp_path / "model"
+    save_native(model, words(config.ntoken), path)
+    assert is_native_file(path)
+    again = load_native(path, words(config.ntoken))
     assert again.config == config
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
     source = batchify(stream(config.ntoken, 40, seed), 1)
@@ -41,7 +43,9 @@ def test_what_is_written_is_read(tmp_path, config, seed):
 
 def test_a_file_is_plain_safetensors(file, model):
     state = load_file(file)
-    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()} == native.shapes(model.config)
+    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()} == state_spec(
+        model.config
+    )
 
 
 @PATH
@@ -52,10 +56,10 @@ def test_a_damaged_file_is_one_line_or_a_model_of_the_same_shape(file, dictionar
     damage = b"" if data.draw(st.booleans()) else data.draw(st.binary(min_size=1, max_size=9))
     path = file.with_name("damaged")
     path.write_bytes(whole[:place] + damage + (whole[place + len(damage) :] if damage else b""))
-    if not stored.is_stored(path):
+    if not is_native_file(path):
         return
     try:
-        model = stored.load(path, dictionary)
+        model = load_native(path, dictionary)
     except ValueError as error:
         assert "\n" not in str(error)
         assert str(path) in str(error)
@@ -67,7 +71,7 @@ def test_a_damaged_file_is_one_line_or_a_model_of_the_same_shape(file, dictionar
 def test_another_vocabulary_is_refused(file):
     for others in (words(30), words(29)):
         with pytest.raises(ValueError, match="is of another vocabulary: it knows 30 words, others than these"):
-            stored.load(file, others)
+            load_native(file, others)
 
 
 CONFIG = {"ntoken": 30, "ninp": 16, "nhid": 8, "nlayers": 2, "dropout": 0.5}
@@ -104,18 +108,18 @@ def test_what_is_not_as_it_says_is_refused(file, dictionary, tensors, metadata, 
     state = {name: tensor for name, tensor in (load_file(file) | tensors).items() if tensor is not None}
     save_file(state, file, told)
     with pytest.raises(ValueError, match=message) as caught:
-        stored.load(file, dictionary)
+        load_native(file, dictionary)
     assert str(caught.value).startswith(f"{file}: ")
     assert str(caught.value).isprintable()
 
 
 def test_a_file_that_cannot_be_read_back_is_not_kept(model, dictionary, tmp_path, monkeypatch):
     def other(path, dictionary):
-        return native.make(LSTMModel(ModelConfig(**asdict(model.config)), torch.Generator().manual_seed(9)))
+        return quantize_native(LSTMModel(ModelConfig(**asdict(model.config)), torch.Generator().manual_seed(9)))
 
-    monkeypatch.setattr(stored, "load", other)
+    monkeypatch.setattr(file, "load", other)
     with pytest.raises(ValueError, match="not written: it was read back with other numbers"):
-        stored.save(native.make(model), dictionary, tmp_path / "m")
+        save_native(quantize_native(model), dictionary, tmp_path / "m")
     assert not [*tmp_path.iterdir()]
 
 
@@ -123,4 +127,4 @@ def test_other_files_are_not_of_this_format(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text").write_text("{" * 99)
     save_file({"x": torch.zeros(1)}, tmp_path / "plain")
-    assert not any(map(stored.is_stored, [*tmp_path.iterdir(), tmp_path / "nowhere", tmp_path]))
+    assert not any(map(is_native_file, [*tmp_path.iterdir(), tmp_path / "nowhere", tmp_path]))

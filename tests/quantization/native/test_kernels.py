@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import LSTMModel, ModelConfig, kernels, native, reference
-from lstmq.kernels import ISAS, REFERENCE, Packed, pack
-from lstmq.reference import Layer, Rows, quantize_rows
+from lstmq import LSTMModel, ModelConfig
+from lstmq.quantization.native import kernels, model, reference
+from lstmq.quantization.native.kernels import KERNEL_ISAS, REFERENCE, PackedModel, pack_matrix
+from lstmq.quantization.native.reference import LSTMLayer, QuantizedRows, quantize_rows
 from strategies import seeds, stream
 
 HERE = Path(__file__).parent
@@ -27,9 +28,9 @@ SOURCES = HERE.parent / "lstmq" / "csrc"
 SANITIZE = os.environ.get("SANITIZE", "").split()
 FLAGS = "-O2 -std=gnu11 -ffp-contract=off -fno-trapping-math -fno-math-errno -fPIC -shared".split()
 FLAGS += "-Wall -Wextra -Werror -Wno-unknown-pragmas".split()
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason="the kernels were not built")
-assert kernels.library() or not SANITIZE, "nothing to watch: the kernels were not built"
-BUILT = [isa for isa in ISAS if isa in kernels.available()]
+pytestmark = pytest.mark.skipif(kernels.load_library() is None, reason="the kernels were not built")
+assert kernels.load_library() or not SANITIZE, "nothing to watch: the kernels were not built"
+BUILT = [isa for isa in KERNEL_ISAS if isa in kernels.available_isas()]
 
 
 def compiled(folder, *more):
@@ -37,13 +38,13 @@ def compiled(folder, *more):
     path = folder / "kernels.so"
     sources = [source for source in sorted(SOURCES.glob("*.c")) if source.name != "module.c"]
     subprocess.run([shutil.which("gcc"), *FLAGS, *SANITIZE, *more, "-o", path, *sources, "-lm"], check=True)
-    return kernels.opened(str(path))
+    return kernels.open_library(str(path))
 
 
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory):
     """The library that is installed, or compiled anew if it is to be watched."""
-    return compiled(tmp_path_factory.mktemp("sanitized")) if SANITIZE else kernels.library()
+    return compiled(tmp_path_factory.mktemp("sanitized")) if SANITIZE else kernels.load_library()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def isa(request, monkeypatch):
     name, *how = request.param.split()
     library = request.getfixturevalue("emulated" if how else "sanitized")
     monkeypatch.setattr(kernels, "library", lambda: library)
-    monkeypatch.setenv(kernels.VARIABLE, name)
+    monkeypatch.setenv(kernels.ISA_VARIABLE, name)
     return name
 
 
@@ -96,13 +97,13 @@ def cases(draw):
     ids, targets = (stream(config.ntoken, n * bsz, seed + i).view(n, bsz) for i in (0, 1))
     shape = (config.nlayers, bsz, config.nhid)
     h, c = (torch.randn(shape, generator=generator) * draw(st.sampled_from([0.0, 1.0, 30.0])) for _ in "hc")
-    return native.make(model), ids, targets, (h.clamp(-1, 1), c)
+    return model.quantize_native(model), ids, targets, (h.clamp(-1, 1), c)
 
 
 def by_reference(model, ids, hidden):
     encoder, layers, decoder, bias = model._weights()
-    read, after = reference.read(encoder, layers, ids, hidden)
-    return (reference.product(read, decoder) + bias).view(*ids.shape, -1), after
+    read, after = reference.run_layers(encoder, layers, ids, hidden)
+    return (reference.matmul(read, decoder) + bias).view(*ids.shape, -1), after
 
 
 @given(case=cases())
@@ -128,7 +129,7 @@ def test_every_kernel_gives_the_references_bits(isa):
 @pytest.mark.parametrize("seed", range(3))
 def test_so_at_the_tutorials_widths_and_more_rows_than_a_tile(isa, seed):
     config = ModelConfig(ntoken=1_000, ninp=512, nhid=256, nlayers=2)
-    model = native.make(LSTMModel(config, torch.Generator().manual_seed(seed)))
+    model = model.quantize_native(LSTMModel(config, torch.Generator().manual_seed(seed)))
     ids = stream(1_000, 39 * 2, seed).view(39, 2)
     logits, state = by_reference(model, ids, model.init_hidden(2))
     told, after = model(ids, model.init_hidden(2))
@@ -138,7 +139,7 @@ def test_so_at_the_tutorials_widths_and_more_rows_than_a_tile(isa, seed):
 
 def call(name, *arguments):
     """Call a stage of the kernels: tensors and arrays as pointers."""
-    getattr(kernels.library(), name)(
+    getattr(kernels.load_library(), name)(
         *(ctypes.c_void_p(each.data_ptr()) if isinstance(each, torch.Tensor) else each for each in arguments)
     )
 
@@ -172,7 +173,7 @@ def check_products(place, rows, width, height, seed, full):
         x, w = torch.full_like(x, -127), torch.full_like(w, 127)
     one = torch.ones(rows)
     kept = []
-    matrix = pack(Rows(w, torch.ones(height)), torch.zeros(height), 1, 0.0, kept)
+    matrix = pack_matrix(QuantizedRows(w, torch.ones(height)), torch.zeros(height), 1, 0.0, kept)
     padded = F.pad(x, (0, matrix.depth - width)).contiguous()
     out = torch.empty(rows, matrix.blocks * kernels.BLOCK)
     call("lstmq_product", place, padded, one, ctypes.c_int64(rows), ctypes.byref(matrix), out)
@@ -181,17 +182,17 @@ def check_products(place, rows, width, height, seed, full):
 
 
 def test_every_kernel_rounds_as_the_reference_does(isa):
-    check_quantizing(ISAS.index(isa))
+    check_quantizing(KERNEL_ISAS.index(isa))
 
 
 def test_every_kernels_products_are_exact(isa):
-    check_products(ISAS.index(isa))
+    check_products(KERNEL_ISAS.index(isa))
 
 
 def test_two_threads_at_once_give_what_each_gives_alone(isa, model, in_two_threads):
     if "emulated" in os.environ.get("PYTEST_CURRENT_TEST", ""):
         pytest.skip("the emulation has but one set of tiles")
-    at_once, alone = in_two_threads(native.make(model))
+    at_once, alone = in_two_threads(model.quantize_native(model))
     assert at_once == alone
 
 
@@ -210,29 +211,29 @@ def test_two_threads_at_once_give_what_each_gives_alone(isa, model, in_two_threa
     ],
 )
 def test_nothing_of_a_wrong_size_reaches_a_kernel(isa, model, ids, targets, bsz, dtype, message):
-    quantized = native.make(model)
+    quantized = model.quantize_native(model)
     h, c = quantized.init_hidden(bsz)
     with pytest.raises(ValueError, match=message):
         quantized.window_loss(torch.tensor(ids), torch.tensor(targets), (h.to(dtype), c.to(dtype)))
 
 
 def test_weights_of_another_shape_are_not_packed(model):
-    encoder, layers, decoder, bias = native.make(model)._weights()
+    encoder, layers, decoder, bias = model.quantize_native(model)._weights()
     config = model.config
     for wrong, message in (
         ((replace(config, ntoken=29), encoder, layers, decoder, bias), r"of shape \(29, 16\)"),
         ((replace(config, nhid=9), encoder, layers, decoder, bias), r"of shape \(30, 9\)"),
-        ((config, encoder, [*layers[:1], Layer(*layers[1][:2], bias)], decoder, bias), "of shape"),
+        ((config, encoder, [*layers[:1], LSTMLayer(*layers[1][:2], bias)], decoder, bias), "of shape"),
         ((config, encoder, layers[:1], decoder, bias), "expected 2 layers, found 1"),
         ((replace(config, ninp=2**16 + 1), encoder, layers, decoder, bias), "at most 65,536 columns, found 65,537"),
     ):
         with pytest.raises(ValueError, match=message):
-            Packed(*wrong)
+            PackedModel(*wrong)
 
 
 @pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"dtype": torch.float64}, {"device": "meta"}])
 def test_torchs_defaults_change_nothing(isa, model, change):
-    quantized, ids = native.make(model), stream(30, 20, 0).view(20, 1)
+    quantized, ids = model.quantize_native(model), stream(30, 20, 0).view(20, 1)
     hidden = quantized.init_hidden(1)
     expected, _ = quantized(ids, hidden)
     before = torch.get_default_dtype()
@@ -249,7 +250,7 @@ def test_torchs_defaults_change_nothing(isa, model, change):
 
 def test_other_weights_are_packed_anew(isa, model):
     other = LSTMModel(model.config, torch.Generator().manual_seed(1))
-    quantized, expected = native.make(model), native.make(other)
+    quantized, expected = model.quantize_native(model), model.quantize_native(other)
     ids, hidden = stream(30, 20, 0).view(20, 1), quantized.init_hidden(1)
     quantized(ids, hidden)
     quantized.load_state_dict(expected.state_dict())
@@ -259,24 +260,24 @@ def test_other_weights_are_packed_anew(isa, model):
 
 
 def test_only_what_runs_here_is_called(model):
-    packed = native.make(model)._pack()
+    packed = model.quantize_native(model)._pack()
     ids = torch.zeros(1, 1, dtype=torch.int64)
-    for wrong in {"reference", "sse9", *ISAS} - {*BUILT}:
+    for wrong in {"reference", "sse9", *KERNEL_ISAS} - {*BUILT}:
         with pytest.raises(ValueError, match=f"expected one of {', '.join(BUILT)}, found '{wrong}'"):
             packed.logits(wrong, ids, model.init_hidden(1))
 
 
 def test_what_computes_is_the_fastest_or_what_is_asked_for(monkeypatch):
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
-    assert kernels.chosen() == kernels.available()[-1]
-    assert kernels.available()[:2] == [REFERENCE, "portable"]
-    for name in kernels.available():
-        monkeypatch.setenv(kernels.VARIABLE, name)
-        assert kernels.chosen() == name
+    monkeypatch.delenv(kernels.ISA_VARIABLE, raising=False)
+    assert kernels.selected_isa() == kernels.available_isas()[-1]
+    assert kernels.available_isas()[:2] == [REFERENCE, "portable"]
+    for name in kernels.available_isas():
+        monkeypatch.setenv(kernels.ISA_VARIABLE, name)
+        assert kernels.selected_isa() == name
     for wrong in ("", "sse9"):
-        monkeypatch.setenv(kernels.VARIABLE, wrong)
+        monkeypatch.setenv(kernels.ISA_VARIABLE, wrong)
         with pytest.raises(ValueError, match=f"LSTMQ_ISA: expected one of reference, portable.*, found '{wrong}'"):
-            kernels.chosen()
+            kernels.selected_isa()
 
 
 def test_what_this_processor_has_is_what_linux_says():

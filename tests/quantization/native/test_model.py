@@ -8,11 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import QuantizationError, batchify, evaluate, kernels, model_size, native, quantize
+from lstmq import QuantizationError, batchify, evaluate, model_size, quantize
 from lstmq.cli.compare import provenance
-from lstmq.machine import describe_machine
-from lstmq.quantization import choose
-from lstmq.workload import load_workload
+from lstmq.comparison.machine import describe_machine
+from lstmq.quantization.native import kernels
+from lstmq.quantization.native.model import state_spec
+from lstmq.quantization.schemes import select_schemes
+from lstmq.workload.loading import load_workload
 from strategies import models, seeds, stream
 
 
@@ -43,7 +45,7 @@ def test_its_state_is_float32s_within_8_bits_whatever_the_biases(model, bsz, see
 def test_its_state_is_plain_tensors_of_the_shapes_that_are_said(model):
     state = quantize(model, "int8-native").state_dict()
     told = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
-    assert told == native.shapes(model.config)
+    assert told == state_spec(model.config)
     assert {tensor.dtype for tensor in state.values()} == {torch.int8, torch.float32}
 
 
@@ -64,7 +66,7 @@ def test_a_copys_weights_lie_elsewhere_packed_ones_too(model):
     other = copy.deepcopy(quantized)
     assert evaluate(other, source, 25) == loss
     assert quantized.decoder.weight.data_ptr() != other.decoder.weight.data_ptr()
-    if kernels.library():
+    if kernels.load_library():
         assert quantized._packed is not other._packed
 
 
@@ -87,34 +89,34 @@ def test_a_quantized_model_is_not_quantized_again(model):
         quantize(quantize(model, "int8"), "int8-native")
 
 
-@pytest.mark.skipif(kernels.library() is None, reason="the kernels were not built")
+@pytest.mark.skipif(kernels.load_library() is None, reason="the kernels were not built")
 def test_where_plain_c_is_all_there_is_it_is_not_measured_unasked(model, monkeypatch):
     monkeypatch.setattr(kernels, "available", lambda: ["reference", "portable"])
-    assert choose([], model)[1]["int8-native"] == "a kernel for this processor: plain C is slower than float32"
-    assert choose(["int8-native"], model) == (("int8-native",), {})
+    assert select_schemes([], model)[1]["int8-native"] == "a kernel for this processor: plain C is slower than float32"
+    assert select_schemes(["int8-native"], model) == (("int8-native",), {})
 
 
 @pytest.fixture
 def without_kernels(monkeypatch):
     """As it is where nothing could be compiled."""
-    kernels.library.cache_clear()
-    monkeypatch.setitem(sys.modules, "lstmq._kernels", None)
+    kernels.load_library.cache_clear()
+    monkeypatch.setitem(sys.modules, "lstmq.quantization.native._kernels", None)
     yield
-    kernels.library.cache_clear()
+    kernels.load_library.cache_clear()
 
 
 def test_without_kernels_the_reference_computes_and_that_is_said(model, without_kernels, monkeypatch):
-    monkeypatch.delenv(kernels.VARIABLE, raising=False)
-    assert kernels.available() == ["reference"]
+    monkeypatch.delenv(kernels.ISA_VARIABLE, raising=False)
+    assert kernels.available_isas() == ["reference"]
     source = batchify(stream(30, 60, 0), 1)
     loss = evaluate(quantize(model, "int8-native"), source, 25)
     assert loss == pytest.approx(evaluate(model, source, 25), abs=0.02)
     machine = describe_machine()
     assert machine["native"] == "reference"
     assert "int8-native: computed by reference" in [*provenance(load_workload(tokens=200), machine, ["int8-native"])]
-    left_out = choose([], model)[1]
+    left_out = select_schemes([], model)[1]
     assert left_out["int8-native"] == "its kernels: install lstmq where there is a C compiler"
-    assert choose(["int8-native"], model) == (("int8-native",), {})
-    monkeypatch.setenv(kernels.VARIABLE, "avx2")
+    assert select_schemes(["int8-native"], model) == (("int8-native",), {})
+    monkeypatch.setenv(kernels.ISA_VARIABLE, "avx2")
     with pytest.raises(ValueError, match="expected one of reference, found 'avx2'; it wants its kernels"):
-        kernels.chosen()
+        kernels.selected_isa()

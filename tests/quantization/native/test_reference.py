@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lstmq import evaluate, native, reference
-from lstmq.reference import Rows, quantize_rows
-from lstmq.streams import next_words
+from lstmq import evaluate
+from lstmq.quantization.native import reference
+from lstmq.quantization.native.model import quantize_native
+from lstmq.quantization.native.reference import QuantizedRows, quantize_rows
+from lstmq.text.streams import next_words
 from strategies import models, seeds, stream
 
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -26,7 +28,7 @@ def test_a_row_is_its_integers_times_its_scale_within_half_a_step(numbers):
     step = np.maximum(np.abs(numbers).max(axis=1, keepdims=True).astype(np.float64) / 127, 1e-30)
     assert (np.abs(stood_for - numbers) <= 0.5001 * step).all()
     for row, most in zip(rows.integers, np.abs(numbers).max(axis=1), strict=True):
-        assert row.abs().max() == (127 if most > reference.ZERO else 0)
+        assert row.abs().max() == (127 if most > reference.SMALLEST_MAGNITUDE else 0)
 
 
 @pytest.mark.parametrize("zero", [0.0, 1e-38, 1e-45])
@@ -42,7 +44,7 @@ def test_a_product_is_exact_in_its_integers(data, rows, others, width):
         data.draw(arrays.arrays(np.int8, (height, width), elements=integers, fill=integers))
         for height in (rows, others)
     )
-    told = reference.product(*(Rows(torch.from_numpy(each), torch.ones(len(each))) for each in (x, w)))
+    told = reference.matmul(*(QuantizedRows(torch.from_numpy(each), torch.ones(len(each))) for each in (x, w)))
     assert (told.numpy() == (x.astype(np.int64) @ w.astype(np.int64).T).astype(np.float32)).all()
 
 
@@ -59,9 +61,9 @@ def test_the_exponential_and_what_is_made_of_it_are_near_torchs():
 @given(model=models(max_ntoken=60, max_width=40), bsz=st.integers(1, 3), seed=seeds)
 def test_the_model_says_what_float32_says_within_8_bits(model, bsz, seed):
     window = next_words(stream(model.config.ntoken, 40 * bsz, seed).view(-1, bsz))
-    quantized, model = native.make(model), model.eval()
+    quantized, model = quantize_native(model), model.eval()
     encoder, layers, decoder, bias = quantized._weights()
-    read, _ = reference.read(encoder, layers, window.inputs, quantized.init_hidden(bsz))
-    logits = (reference.product(read, decoder) + bias).view(*window.inputs.shape, -1)
+    read, _ = reference.run_layers(encoder, layers, window.inputs, quantized.init_hidden(bsz))
+    logits = (reference.matmul(read, decoder) + bias).view(*window.inputs.shape, -1)
     loss = evaluate(model, window, 100)
     assert window.total_loss(logits).item() / window.places == pytest.approx(loss, abs=0.01 * loss)

@@ -8,8 +8,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lstmq import batchify, evaluate, exports, quantize
-from lstmq.exports import Deployed
+from lstmq import batchify, evaluate, quantize
+from lstmq.quantization.onnx import export
+from lstmq.quantization.onnx.export import OnnxFile
 from strategies import stream
 
 onnx = pytest.importorskip("onnx", reason="of the extra onnxruntime")
@@ -20,12 +21,12 @@ MEASURED = {"loss": 3.25, "float32": 3.2, "kl": 0.001, "tokens": 60, "of": "a co
 @pytest.fixture
 def deployed(model, dictionary):
     facts = {"scheme": "ort-int8", "measured": MEASURED, "lstmq": "0.1.0", "torch": "2.13.0"}
-    return Deployed(model=quantize(model, "ort-int8"), dictionary=dictionary, **facts)
+    return OnnxFile(model=quantize(model, "ort-int8"), dictionary=dictionary, **facts)
 
 
 @pytest.fixture
 def file(deployed, tmp_path):
-    exports.write(tmp_path / "model.onnx", deployed)
+    export.write_onnx(tmp_path / "model.onnx", deployed)
     return tmp_path / "model.onnx"
 
 
@@ -37,7 +38,7 @@ def changed(file, change):
 
 
 def test_what_is_written_is_read(deployed, file):
-    again = exports.read(file)
+    again = export.read_onnx(file)
     assert again.dictionary.idx2word == deployed.dictionary.idx2word
     assert again.model.config == deployed.model.config
     assert replace(again, model=deployed.model, dictionary=deployed.dictionary) == deployed
@@ -49,7 +50,7 @@ def test_a_file_is_a_graph_like_any_other_to_onnx(file):
     """The words and the figures are in its metadata, as JSON."""
     onnx.checker.check_model(onnx.load(file))
     found = {entry.key: json.loads(entry.value) for entry in onnx.load(file).metadata_props}
-    assert found.keys() == {*exports.KEYS}
+    assert found.keys() == {*export.KEYS}
     assert found["vocabulary"][:2] == ["<unk>", "<eos>"]
     assert found["measured"] == MEASURED
 
@@ -66,7 +67,7 @@ def test_a_damaged_file_is_one_line_or_the_same_model(deployed, file, data):
     path = file.with_name("damaged.onnx")
     path.write_bytes(damaged)
     try:
-        model = exports.read(path).model
+        model = export.read_onnx(path).model
     except ValueError as error:
         assert "\n" not in str(error)
         assert str(path) in str(error)
@@ -85,13 +86,13 @@ def test_a_damaged_file_is_one_line_or_the_same_model(deployed, file, data):
 def test_another_kind_of_file_is_refused(content, message, tmp_path):
     (tmp_path / "x.onnx").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        exports.read(tmp_path / "x.onnx")
+        export.read_onnx(tmp_path / "x.onnx")
 
 
 def test_an_onnx_file_of_anybody_elses_is_refused(file):
     changed(file, lambda model: model.metadata_props.pop(0))
     with pytest.raises(ValueError, match="expected a file that `lstmq export` wrote, found no scheme in it"):
-        exports.read(file)
+        export.read_onnx(file)
 
 
 def node(kind, inputs, outputs, **attributes):
@@ -173,7 +174,7 @@ def another_type(model):
 def test_a_hostile_or_broken_file_is_one_line(file, change, message):
     changed(file, change)
     with pytest.raises(ValueError, match=message) as caught:
-        exports.read(file)
+        export.read_onnx(file)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(file))
 
@@ -181,17 +182,17 @@ def test_a_hostile_or_broken_file_is_one_line(file, change, message):
 def test_without_onnx_runtime_a_file_says_what_to_install(file, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"model\.onnx needs ONNX Runtime: pip install 'lstmq\[onnxruntime\]'"):
-        exports.read(file)
+        export.read_onnx(file)
 
 
 def test_no_such_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        exports.read(tmp_path / "nowhere.onnx")
+        export.read_onnx(tmp_path / "nowhere.onnx")
 
 
 def test_the_model_is_read_on_as_many_threads_as_torch_has(file):
     """And its state is the caller's: nothing of one reading is left for the next."""
-    model = exports.read(file).model
+    model = export.read_onnx(file).model
     source = batchify(stream(30, 60, 0), 1)
     assert evaluate(model, source, 25) == evaluate(model, source, 25)
     assert torch.equal(model.init_hidden(3)[0], torch.zeros(2, 3, 8))

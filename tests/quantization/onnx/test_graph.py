@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from packaging.version import Version
 
-from lstmq import QuantizationError, graph
+from lstmq import QuantizationError
+from lstmq.quantization.onnx import graph
 from strategies import models, seeds, stream
 
 onnx = pytest.importorskip("onnx", reason="of the extra onnxruntime")
@@ -29,14 +30,14 @@ def test_the_graph_says_what_the_model_says(model, seed):
         logits, state = model(ids, hidden)
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
     feeds = dict(zip(graph.INPUTS, (each.numpy() for each in (ids, targets, *hidden)), strict=True))
-    told = ReferenceEvaluator(graph.build(model)).run(None, feeds)
+    told = ReferenceEvaluator(graph.build_graph(model)).run(None, feeds)
     for found, expected in zip(told, (loss, logits, *state), strict=True):
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @given(model=models(max_ntoken=12, max_width=5))
 def test_the_graph_is_valid_and_readable_by_the_oldest_runtime(model):
-    built = graph.build(model)
+    built = graph.build_graph(model)
     onnx.checker.check_model(built, full_check=True)
     assert (built.ir_version, built.opset_import[0].version) == (graph.IR, graph.OPSET) == (8, 17)
     assert {node.op_type for node in built.graph.node} <= graph.OPERATORS
@@ -45,7 +46,7 @@ def test_the_graph_is_valid_and_readable_by_the_oldest_runtime(model):
 @pytest.mark.parametrize("kinds", [("LSTM", "MatMul", "Gather"), ("LSTM", "MatMul"), ("MatMul",)])
 def test_what_is_to_be_int8_is(model, kinds):
     pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")
-    quantized = graph.in_int8(graph.build(model), kinds)
+    quantized = graph.quantize_graph(graph.build_graph(model), kinds)
     operators = Counter(node.op_type for node in quantized.graph.node)
     assert set(operators) <= graph.OPERATORS
     assert operators["MatMulInteger"] == 1
@@ -65,14 +66,14 @@ def test_an_operator_that_stays_float_is_refused(model, left, monkeypatch):
 
     monkeypatch.setattr(quantization, "quantize_dynamic", without)
     with pytest.raises(QuantizationError, match=f"left {left} in float32, expected {graph.INT8[left]}"):
-        graph.in_int8(graph.build(model), ("LSTM", "MatMul", "Gather"))
+        graph.quantize_graph(graph.build_graph(model), ("LSTM", "MatMul", "Gather"))
 
 
 def test_one_operator_of_several_that_stays_float_is_seen_and_one_that_is_gone(model):
     """As a quantizer might leave them that passes over a layer, or makes something else of it."""
-    floats, whole = graph.build(model).graph, ("LSTM", "MatMul", "Gather")
+    floats, whole = graph.build_graph(model).graph, ("LSTM", "MatMul", "Gather")
     pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")
-    quantized = graph.in_int8(graph.build(model), whole).graph
+    quantized = graph.quantize_graph(graph.build_graph(model), whole).graph
     graph._check(quantized, whole)
     (first, _) = [node for node in floats.node if node.op_type == "LSTM"]
     left = type(quantized)()

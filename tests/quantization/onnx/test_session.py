@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq import QuantizationError, batchify, evaluate, model_size, ort, quantize
-from lstmq.evaluation import Reader
-from lstmq.model import LanguageModel
-from lstmq.streams import next_words
+from lstmq import QuantizationError, batchify, evaluate, model_size, quantize
+from lstmq.model.evaluation import StreamReader
+from lstmq.model.lstm import LanguageModel
+from lstmq.quantization.onnx import session
+from lstmq.text.streams import next_words
 from strategies import models, seeds, stream
 
 pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")
@@ -44,7 +45,7 @@ def test_the_loss_is_that_of_the_logits(scheme, model, bsz, seed):
     """They are of two sessions."""
     quantized = quantize(model, scheme)
     window = next_words(batchify(stream(model.config.ntoken, 20 * bsz, seed), bsz))
-    reader, other = Reader(quantized, bsz), Reader(quantized, bsz)
+    reader, other = StreamReader(quantized, bsz), StreamReader(quantized, bsz)
     total, logits = reader.told(window)
     assert total.item() == pytest.approx(window.total_loss(logits).item(), rel=1e-5)
     assert other.total_loss(window).item() == total.item()
@@ -97,7 +98,7 @@ def test_a_quantized_model_is_not_quantized_again(scheme, model):
 
 
 def test_a_model_that_no_graph_can_hold_is_refused(model, monkeypatch):
-    monkeypatch.setattr(ort, "LARGEST", 1_000)
+    monkeypatch.setattr(session, "LARGEST", 1_000)
     with pytest.raises(QuantizationError, match=r"a graph holds 2 GB at most, and the model has [0-9,]+ bytes"):
         quantize(model, "ort-fp32")
 

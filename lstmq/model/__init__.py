@@ -1,0 +1,5 @@
+"""The LSTM language model: its shape, size, files, loss and text."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

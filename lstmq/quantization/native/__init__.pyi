@@ -1,0 +1,5 @@
+from .file import is_native_file as is_native_file
+from .file import load_native as load_native
+from .file import save_native as save_native
+from .kernels import selected_isa as selected_isa
+from .model import NativeModel as NativeModel

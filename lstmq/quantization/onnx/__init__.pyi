@@ -1,0 +1,4 @@
+from .export import OnnxFile as OnnxFile
+from .export import read_onnx as read_onnx
+from .export import write_onnx as write_onnx
+from .session import OnnxModel as OnnxModel

@@ -1,0 +1,15 @@
+from .charts import check_history as check_history
+from .charts import plot_history as plot_history
+from .charts import plot_summaries as plot_summaries
+from .history import find_run_files as find_run_files
+from .history import group_summaries as group_summaries
+from .history import read_summaries as read_summaries
+from .page import report_html as report_html
+from .page import report_markdown as report_markdown
+from .page import report_text as report_text
+from .session_plot import plot_run as plot_run
+from .tables import comparison_table as comparison_table
+from .tables import conclusion as conclusion
+from .tables import describe_environments as describe_environments
+from .tables import verdict_lines as verdict_lines
+from .tables import verdict_markdown as verdict_markdown

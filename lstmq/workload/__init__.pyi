@@ -1,0 +1,13 @@
+from .assets import ASSETS as ASSETS
+from .assets import DATA as DATA
+from .assets import PinnedCheckpoint as PinnedCheckpoint
+from .custom import load_user_workload as load_user_workload
+from .custom import user_errors as user_errors
+from .download import fetch as fetch
+from .loading import DEFAULT_TOKENS as DEFAULT_TOKENS
+from .loading import find_corpus as find_corpus
+from .loading import load_text_subject as load_text_subject
+from .loading import load_workload as load_workload
+from .loading import sample_folder as sample_folder
+from .subject import Subject as Subject
+from .subject import Workload as Workload
