@@ -93,7 +93,7 @@ def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[.
         starts = cycle(range(0, len(stream) - tokens + 1, tokens))  # consecutive, and again from the first
 
         def read_reference() -> tuple[tuple[Stream], dict[str, object]]:
-            part = stream.part(next(starts), tokens)
+            part = stream.slice(next(starts), tokens)
             start = now()
             reference(part)
             seconds.append(now() - start)

@@ -13,6 +13,7 @@ from torch import nn
 from lstmq import SCHEMES, ModelConfig
 from lstmq.cli.options import progress
 from lstmq.comparison.machine import describe_machine
+from lstmq.figures import check_figure_path
 from lstmq.gate import baseline, judge, run_file, runs
 from lstmq.gate.limits import Limits, load_limits
 from lstmq.gate.processes import Environment
@@ -21,7 +22,6 @@ from lstmq.gate.statistics import MIN_SAMPLES
 from lstmq.gate.verdicts import Verdict, not_measured, worst
 from lstmq.quantization.schemes import ALL, select_schemes
 from lstmq.quantization.torch_ao import check_engine
-from lstmq.training.log import check_figure_path
 from lstmq.workload.loading import DEFAULT_TOKENS, load_workload
 
 TUTORIALS = Path(__file__).with_name("limits.toml")  # limits of the tutorial's shape

@@ -1,13 +1,23 @@
-"""What an error says, in a line: :func:`in_a_line`; and the error that more than one module raises."""
+"""Errors as one line: :func:`one_line`, and the error that several packages raise."""
 
 
 class QuantizationError(ValueError):
-    """A model that cannot be quantized as asked, or an environment that cannot do it."""
+    """The model cannot be quantized with this scheme, or this environment cannot run the scheme.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import QuantizationError, quantize
+        >>> try:
+        ...     quantize(torch.nn.ReLU())
+        ... except QuantizationError as error:
+        ...     print(error)
+        nothing to quantize: ReLU holds no float LSTM, Linear
+    """
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's words in one line, after the name of its type if that is none that speaks for itself."""
-    said, kind = " ".join(str(error).split()), type(error).__name__
-    if said and isinstance(error, ValueError | OSError):
-        return said
-    return f"{kind}: {said}" if said else kind
+    """Return the message of an error in one line, after the name of its type unless the message speaks for itself."""
+    message, kind = " ".join(str(error).split()), type(error).__name__
+    if message and isinstance(error, ValueError | OSError):
+        return message
+    return f"{kind}: {message}" if message else kind

@@ -1,4 +1,7 @@
-"""The ``lstmq`` command: options in, tables and text out. A module a subcommand."""
+"""The ``lstmq`` command. Each subcommand is a module.
+
+Subcommands import torch inside their functions, so that help, ``--version`` and shell completion start quickly.
+"""
 
 import sys
 from typing import Any
@@ -18,7 +21,7 @@ from lstmq.cli.train import train_command
 
 
 class OneLineErrors(click.Group):
-    """A group whose errors are one line on standard error and exit code 2; an interrupt is 130."""
+    """A group that prints an error as one line and exits with code 2. An interrupt exits with code 130."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
@@ -34,7 +37,7 @@ class OneLineErrors(click.Group):
             sys.exit(130)
         except (ValueError, OSError) as error:
             message = str(error)
-        except (RuntimeError, MemoryError) as error:  # torch, of what does not fit into memory, for one
+        except (RuntimeError, MemoryError) as error:  # such as torch's, if the model does not fit into memory
             message = str(error).partition("\n")[0] or type(error).__name__
         click.echo(f"lstmq: error: {' '.join(message.split())}", err=True)
         sys.exit(2)
@@ -43,7 +46,7 @@ class OneLineErrors(click.Group):
 @click.group(cls=OneLineErrors, context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="lstmq %(version)s")
 def main() -> None:
-    """Compare an LSTM language model in float32 with its int8 self: size, loss and speed."""
+    """Compare, gate, train and export LSTM language models in float32 and int8."""
 
 
 for command in (

@@ -3,12 +3,10 @@
 from typing import Unpack
 
 import click
-import torch
 
-from lstmq.cli.options import Files, in_scheme, model_options, progress, scheme_option, stream_options
-from lstmq.model import LSTMModel, mean_loss, perplexity, window_losses
+from lstmq.cli.options import Files, model_options, quantize_for, scheme_option, stream_options
+from lstmq.progress import progress
 from lstmq.quantization import FLOAT32
-from lstmq.workload import load_text_subject
 
 
 @click.command("evaluate")
@@ -24,16 +22,21 @@ def evaluate_command(
     scheme: str,
     **files: Unpack[Files],
 ) -> None:
-    """Print one model's loss and perplexity."""
+    """Print the loss and perplexity of one model on the test split."""
+    import torch
+
+    from lstmq.model import LSTMModel, mean_loss, perplexity, window_losses
+    from lstmq.workload import load_text_subject
+
     torch.set_num_threads(threads)
     subject = load_text_subject(**files, tokens=tokens)
-    model = in_scheme(subject.model, scheme, engine)
+    model = quantize_for(subject.model, scheme, engine)
     windows = []
-    with progress("evaluating", subject.stream.places) as advance:
+    with progress("evaluating", subject.stream.tokens) as advance:
         for window in window_losses(model, subject.stream, bptt):
             windows.append(window)
             advance(window.tokens)
     loss = mean_loss(windows)
-    stored = "as stored" if scheme == FLOAT32 and not isinstance(model, LSTMModel) else scheme
-    click.echo(f"{stored}: {subject.origin}")
+    name = "as stored" if scheme == FLOAT32 and not isinstance(model, LSTMModel) else scheme
+    click.echo(f"{name}: {subject.origin}")
     click.echo(f"loss {loss:.6f} nats per token, perplexity {perplexity(loss):,.2f}")

@@ -1,31 +1,26 @@
-"""``lstmq export``: the ONNX file that one deploys."""
+"""``lstmq export``: an ONNX file to deploy."""
 
 from pathlib import Path
 from typing import Unpack, cast
 
 import click
-import torch
 
 from lstmq import __version__
 from lstmq.cli.options import FILE, Files, model_options, stream_options
-from lstmq.comparison import compare_predictions
 from lstmq.files import atomic_write
-from lstmq.model import evaluate
-from lstmq.quantization import FLOAT32, SCHEMES, quantize
-from lstmq.quantization.onnx import OnnxFile, OnnxModel, export
-from lstmq.workload import DEFAULT_TOKENS, load_text_subject
+from lstmq.quantization import FLOAT32, SCHEMES
 
 FP32, INT8 = "ort-fp32", "ort-int8"
-TOLERANCE = 1e-4  # nats per token from torch's float32
-TOLERANCE_INT8 = 0.02  # a share of the loss: a graph that is wrong is off by more
+TOLERANCE = 1e-4  # nats per token, for float32
+TOLERANCE_INT8 = 0.02  # share of the loss, for int8. A wrong graph differs by more.
 
 
 @click.command("export")
 @model_options
 @stream_options
 @click.option("--scheme", type=click.Choice([name for name in SCHEMES if name.startswith("ort-")]), help="[ort-fp32]")
-@click.option("--int8", is_flag=True, help="The same as --scheme ort-int8.")
-@click.option("--out", type=FILE, required=True, help="The file to write, .onnx.")
+@click.option("--int8", is_flag=True, help="Short for --scheme ort-int8.")
+@click.option("--out", type=FILE, required=True, help="File to write, .onnx.")
 def export_command(
     *,
     threads: int,
@@ -37,37 +32,45 @@ def export_command(
     out: Path,
     **files: Unpack[Files],
 ) -> None:
-    """Write the model as an ONNX file, with its words and what was measured of it inside.
+    """Write the model as an ONNX file. The file also holds the dictionary and the measured loss.
 
-    Before it says so, the file is read back and held against torch's float32, on the first 5,000 tokens of the test
+    Before the file is kept, it is read back and compared with torch's float32, on the first 5,000 tokens of the test
     split (--tokens).
     """
+    import torch
+
+    from lstmq.comparison import compare_predictions
+    from lstmq.model import evaluate
+    from lstmq.quantization import quantize
+    from lstmq.quantization.onnx import OnnxFile, OnnxModel, read_onnx, write_onnx
+    from lstmq.workload import DEFAULT_TOKENS, load_text_subject
+
     if int8 and scheme not in (None, INT8):
         raise click.UsageError(f"--int8 means --scheme {INT8}, found --scheme {scheme}")
     scheme = scheme or (INT8 if int8 else FP32)
     torch.set_num_threads(threads)
     subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))
-    told = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, subject.stream, bptt)
-    measured = {"loss": told[scheme].loss, "float32": told[FLOAT32].loss, "kl": told[scheme].kl}
-    deployed = OnnxFile(
+    compared = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, subject.stream, bptt)
+    measured = {"loss": compared[scheme].loss, "float32": compared[FLOAT32].loss, "kl": compared[scheme].kl}
+    file = OnnxFile(
         model=model,
         dictionary=subject.dictionary,
         scheme=scheme,
-        measured=measured | {"tokens": sum(told[scheme].tokens), "of": subject.origin},
+        measured=measured | {"tokens": sum(compared[scheme].tokens), "of": subject.origin},
         lstmq=__version__,
         torch=torch.__version__,
     )
     with atomic_write(out) as path:
-        export.write_onnx(path, deployed)
-        again = export.read_onnx(path)
-        loss, float32 = evaluate(again.model, subject.stream, bptt), told[FLOAT32].loss
+        write_onnx(path, file)
+        again = read_onnx(path)
+        loss, float32 = evaluate(again.model, subject.stream, bptt), compared[FLOAT32].loss
         tolerance = TOLERANCE if scheme == FP32 else TOLERANCE_INT8 * float32
         if again.dictionary.idx2word != subject.dictionary.idx2word or not abs(loss - float32) <= tolerance:
             raise ValueError(
                 f"not written: expected a loss within {tolerance:.2g} of torch's {float32:.6f}, found {loss:.6f}"
             )
         size = path.stat().st_size
-    click.echo(f"{out}: {scheme}, {size / 1e6:.2f} MB; read back, and run on this:")
+    click.echo(f"{out}: {scheme}, {size / 1e6:.2f} MB, read back and evaluated on:")
     click.echo(subject.origin)
     click.echo(f"loss {loss:.6f} nats per token, {loss - float32:+.6f} from torch's float32")

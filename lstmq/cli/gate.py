@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from lstmq.cli.options import FILE
+from lstmq.figures import check_figure_path
 from lstmq.files import atomic_write, check_folder
 from lstmq.gate import baseline, judge, load_limits, run_file, worst
 from lstmq.report import plot_run, tables
-from lstmq.training import check_figure_path
 
 
 @click.command("gate")

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import TextIO, Unpack
 
 import click
-import torch
 
-from lstmq.cli.options import FILE, SEED, Files, in_scheme, model_options, progress, scheme_option
+from lstmq.cli.options import FILE, SEED, Files, model_options, quantize_for, scheme_option
 from lstmq.files import atomic_write
-from lstmq.model import generate
-from lstmq.workload import load_text_subject
+from lstmq.progress import progress
 
 WORDS_PER_LINE = 20
 
@@ -19,9 +17,9 @@ WORDS_PER_LINE = 20
 @click.command("generate")
 @model_options
 @scheme_option
-@click.option("--words", type=int, default=1000, help="How many.")
-@click.option("--temperature", type=float, default=1.0, help="Below 1 safer, above 1 wilder; 0: always the likeliest.")
-@click.option("--seed", type=SEED, help="Equal seeds give equal text. [a new one every time]")
+@click.option("--words", type=int, default=1000, help="Number of words.")
+@click.option("--temperature", type=float, default=1.0, help="Lower is safer, higher is wilder; 0 is greedy.")
+@click.option("--seed", type=SEED, help="Equal seeds give equal text. [random]")
 @click.option("--out", type=FILE, help="Write the text to this file. [standard output]")
 def generate_command(
     *,
@@ -34,10 +32,15 @@ def generate_command(
     out: Path | None,
     **files: Unpack[Files],
 ) -> None:
-    """Write text that the model finds likely, 20 words a line."""
+    """Generate text, 20 words a line."""
+    import torch
+
+    from lstmq.model import generate
+    from lstmq.workload import load_text_subject
+
     torch.set_num_threads(threads)
     subject = load_text_subject(**files)
-    model = in_scheme(subject.model, scheme, engine)
+    model = quantize_for(subject.model, scheme, engine)
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
     text = generate(model, subject.dictionary, words, temperature, generator)
@@ -45,7 +48,7 @@ def generate_command(
         file: TextIO = sys.stdout
         if out:
             file = stack.enter_context(stack.enter_context(atomic_write(out)).open("w", encoding="utf-8"))
-        # On a terminal the text is its own progress, and a bar would write over it.
+        # On a terminal the text itself shows the progress, and a bar would overwrite it.
         advance = stack.enter_context(progress("generating", words, shown=bool(out) or not sys.stdout.isatty()))
         for count, word in enumerate(text, start=1):
             file.write(word + (" " if count % WORDS_PER_LINE and count < words else "\n"))

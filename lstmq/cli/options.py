@@ -1,24 +1,15 @@
-"""What the subcommands share: options, and a progress bar."""
+"""Options that several subcommands share. Like all of ``cli``, this module does not import torch at the top."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from lstmq.model import LanguageModel
-from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize
+from lstmq.quantization import FLOAT32, SCHEMES
+
+if TYPE_CHECKING:
+    from lstmq.model import LanguageModel
 
 Command = TypeVar("Command", bound=Callable[..., None])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -28,7 +19,7 @@ SEED = click.IntRange(0, 2**63 - 1)
 
 
 class Files(TypedDict):
-    """The options that name what is loaded, as :func:`lstmq.workload.load_subject` takes them."""
+    """The options that name files, as :func:`lstmq.workload.load_text_subject` takes them."""
 
     corpus: Path | None
     checkpoint: Path | None
@@ -40,31 +31,33 @@ def model_options(command: Command) -> Command:
     for option in (
         click.option(
             "--engine",
-            callback=_known_engine,
+            callback=_check_engine,
             metavar="E",
-            help="Torch's int8 backend: x86, fbgemm, onednn, qnnpack. [torch's own]",
+            help="torch's int8 backend: x86, fbgemm, onednn or qnnpack. [torch's default]",
         ),
-        click.option("--threads", type=THREADS, default=1, help="Threads that torch computes on."),
-        click.option("--vocabulary", type=FOLDER, help="Corpus folder of the checkpoint's words, if not --corpus."),
-        click.option(
-            "--checkpoint", type=FILE, help="Trained model: .pth, .safetensors, .onnx. [the embedded sample's]"
-        ),
-        click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 once fetched. [the embedded sample]"),
+        click.option("--threads", type=THREADS, default=1, help="Number of threads."),
+        click.option("--vocabulary", type=FOLDER, help="Corpus that the checkpoint was trained on, if not --corpus."),
+        click.option("--checkpoint", type=FILE, help="Trained model: .pth, .safetensors or .onnx. [bundled sample]"),
+        click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 after a fetch. [bundled sample]"),
     ):
         command = option(command)
     return command
 
 
-def _known_engine(_context: click.Context, _option: click.Parameter, engine: str | None) -> str | None:
-    check_engine(engine)  # also for float32, which uses none: what the output says of it must be true
+def _check_engine(_context: click.Context, _option: click.Parameter, engine: str | None) -> str | None:
+    """Check the engine also for float32, which does not use it, because the output names it."""
+    if engine is not None:
+        from lstmq.quantization import check_engine
+
+        check_engine(engine)
     return engine
 
 
 def stream_options(command: Command) -> Command:
-    """Add the options that choose what is read of the text, and how."""
+    """Add the options that choose how much of the text is read, and in which windows."""
     for option in (
         click.option("--bptt", type=click.IntRange(min=1), default=25, help="Longest window, in tokens."),
-        click.option("--tokens", type=int, help="Read only the first so many tokens of the test split. [all]"),
+        click.option("--tokens", type=int, help="Read only the first N tokens of the test split. [all]", metavar="N"),
     ):
         command = option(command)
     return command
@@ -72,39 +65,12 @@ def stream_options(command: Command) -> Command:
 
 def scheme_option(command: Command) -> Command:
     """Add the option that quantizes the model first."""
-    option = click.option("--scheme", type=click.Choice([FLOAT32, *SCHEMES]), default=FLOAT32, help="How to store it.")
+    option = click.option("--scheme", type=click.Choice([FLOAT32, *SCHEMES]), default=FLOAT32, help="Quantize first.")
     return option(command)
 
 
-def in_scheme(model: LanguageModel, scheme: str, engine: str | None) -> LanguageModel:
-    """Return the model itself for float32, else quantized."""
+def quantize_for(model: "LanguageModel", scheme: str, engine: str | None) -> "LanguageModel":
+    """Return the model itself for float32, else a quantized copy."""
+    from lstmq.quantization import quantize
+
     return model if scheme == FLOAT32 else quantize(model, scheme, engine)
-
-
-class Advance(Protocol):
-    """What moves a progress bar on."""
-
-    def __call__(self, steps: int, note: str = "") -> None:
-        """Move on by ``steps``, and show ``note`` beside the task."""
-
-
-@contextmanager
-def progress(task: str, total: int, shown: bool = True) -> Iterator[Advance]:
-    """Show a bar with the time left, and give what advances it."""
-    with bar(MofNCompleteColumn(), shown=shown) as tasks:
-        task_id = tasks.add_task(task, total=total)
-
-        def advance(steps: int, note: str = "") -> None:
-            tasks.update(task_id, advance=steps, description=f"{task} {note}")
-
-        yield advance
-
-
-def bar(count: ProgressColumn, shown: bool = True) -> Progress:
-    """Return a bar with ``count`` and the time left, on standard error; it shows nothing if no person is there."""
-    console = Console(stderr=True)
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    hidden = not (shown and console.is_terminal)
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), count, *times, console=console, transient=True, disable=hidden
-    )

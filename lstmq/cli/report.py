@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from lstmq.cli.options import FILE, FOLDER, progress
+from lstmq.figures import check_figure_path, check_matplotlib
 from lstmq.files import atomic_write, check_folder
 from lstmq.report import (
     check_history,
@@ -16,7 +17,6 @@ from lstmq.report import (
     plot_summaries,
     read_summaries,
 )
-from lstmq.training import check_figure_path, check_matplotlib
 
 
 @click.command("report")

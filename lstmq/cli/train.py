@@ -4,30 +4,21 @@ import threading
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import torch
 from click.core import ParameterSource
 
-from lstmq.cli.interrupts import interrupts, process_group
-from lstmq.cli.options import FILE, FOLDER, SEED, THREADS, Advance, progress
+from lstmq.cli.interrupts import interrupts
+from lstmq.cli.options import FILE, FOLDER, SEED, THREADS
+from lstmq.figures import check_figure_path
 from lstmq.files import atomic_write
-from lstmq.model import LSTMModel, ModelConfig, checkpoint, perplexity
-from lstmq.text import Corpus
-from lstmq.training import (
-    DTYPES,
-    OPTIMIZERS,
-    EpochResult,
-    StepResult,
-    TrainConfig,
-    Trainer,
-    TrainingError,
-    TrainingLog,
-    check_figure_path,
-    plot_log,
-)
-from lstmq.workload import find_corpus
+from lstmq.model import ModelConfig
+from lstmq.progress import Advance, progress
+from lstmq.training import DTYPES, OPTIMIZERS, TrainConfig
+
+if TYPE_CHECKING:
+    from lstmq.training import Trainer, TrainingLog
 
 SHAPE, HOW = ModelConfig(dropout=0.2), TrainConfig()
 SHAPE_NAMES = ("ninp", "nhid", "nlayers", "dropout")
@@ -87,6 +78,13 @@ def train_command(
     goes on with --resume and ends bit by bit where it would have ended. Several processes share the work under
     torchrun: torchrun --nproc-per-node 2 -m lstmq train ...
     """
+    import torch
+
+    from lstmq.model import LSTMModel, perplexity
+    from lstmq.text import Corpus
+    from lstmq.training import Trainer, TrainingError, TrainingLog, plot_log, process_group
+    from lstmq.workload import find_corpus
+
     if threads:
         torch.set_num_threads(threads)
     if plot_file and not log_file:
@@ -141,7 +139,9 @@ def _state_to_resume(out: Path, unfinished: Path, resume: bool) -> Any:
     if unfinished.exists():
         if not resume:
             raise ValueError(f"{unfinished} is an unfinished run: go on with --resume, or delete it")
-        return checkpoint.read_tensors(unfinished)
+        from lstmq.model import read_tensors
+
+        return read_tensors(unfinished)
     if resume and out.exists():
         raise ValueError(f"nothing to resume: {out} is there and {unfinished.name} is not, so the run was finished")
     return None
@@ -149,6 +149,8 @@ def _state_to_resume(out: Path, unfinished: Path, resume: bool) -> Any:
 
 def _options(state: Any, unfinished: Path) -> dict[str, Any]:
     """Return the options that a run was started with."""
+    from lstmq.training import TrainingError
+
     names = [field.name for field in fields(TrainConfig)]
     try:
         shape, how = state["model_config"], state["train_config"]
@@ -167,28 +169,35 @@ class Outputs:
     writes: bool
     best: Path
     unfinished: Path
-    log: TrainingLog
+    log: "TrainingLog"
     save_every: float  # minutes
 
-    def save_state(self, trainer: Trainer) -> None:
+    def save_state(self, trainer: "Trainer") -> None:
         """Write down where the run is; every process must call it."""
+        import torch
+
         state = trainer.state()
         if self.writes:
             with atomic_write(self.unfinished) as temporary:
                 torch.save(state, temporary)
 
-    def save_best(self, trainer: Trainer) -> None:
+    def save_best(self, trainer: "Trainer") -> None:
         """Write the best model so far, if there is one."""
+        from lstmq.model import save_checkpoint
+
         if self.writes and trainer.best_loss < float("inf"):
-            checkpoint.save_checkpoint(trainer.best_model(), self.best)
+            save_checkpoint(trainer.best_model(), self.best)
 
 
-def _train(trainer: Trainer, outputs: Outputs, advance: Advance, interrupted: threading.Event) -> bool:
+def _train(trainer: "Trainer", outputs: Outputs, advance: Advance, interrupted: threading.Event) -> bool:
     """Run, and write down what is worth it: return whether the end was reached.
 
     A run is unfinished as long as its state is there, so the state is written first of all, and before every best
     model; one that was killed between the two writes the best model when it goes on.
     """
+    from lstmq.model import perplexity
+    from lstmq.training import EpochResult, StepResult
+
     log, epochs, tokens, seconds, epoch_seconds = outputs.log, trainer.config.epochs, 0, 0.0, 0.0
     outputs.save_state(trainer)
     outputs.save_best(trainer)
@@ -213,9 +222,9 @@ def _train(trainer: Trainer, outputs: Outputs, advance: Advance, interrupted: th
                     f"epoch {epoch}/{epochs}  {epoch_seconds:.1f} s  lr {event.lr:g}  train {losses}  {valid}{mark}"
                 )
             epoch_seconds = 0.0
-        stop = trainer.ranks.any(interrupted.is_set())
+        stop = trainer.group.any(interrupted.is_set())
         due = isinstance(event, EpochResult) or time.monotonic() - saved > outputs.save_every * 60
-        if trainer.ranks.any(stop or due):
+        if trainer.group.any(stop or due):
             outputs.save_state(trainer)
             saved = time.monotonic()
         if isinstance(event, EpochResult) and event.improved:

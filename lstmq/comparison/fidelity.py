@@ -56,10 +56,10 @@ def compare_predictions(
         told = []
         for reader in readers:
             with evaluation_mode(reader.model):
-                told.append(reader.told(window))
+                told.append(reader.loss_and_output(window))
         for fidelity, (total, _) in zip(result.values(), told[1:], strict=True):
-            fidelity.losses.append(total.item() / window.places)
-            fidelity.tokens.append(window.places)
+            fidelity.losses.append(total.item() / window.tokens)
+            fidelity.tokens.append(window.tokens)
         if stream.loss is None:
             # Log-probabilities in float32, a row for every target, whatever the model computes in.
             log_p, *others = [F.log_softmax(output.flatten(0, -2).float(), dim=1) for _, output in told]

@@ -1,6 +1,7 @@
-"""What a measurement was made on: :func:`describe_machine`."""
+"""The machine and the versions that a measurement was made with: :func:`describe_machine`."""
 
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,44 +9,63 @@ import torch
 from lstmq.quantization import default_engine
 from lstmq.quantization.native import selected_isa
 
-INSTRUCTION_SETS = (
-    "amx_int8",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx2",
-    "i8mm",
-    "asimddp",
-)  # Linux's names, by processor the best first
+# The names are Linux's. Of each kind of processor, the best comes first.
+INSTRUCTION_SETS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp")
 
 
-def describe_machine(engine: str | None = None) -> dict[str, str | int]:
-    """Return the CPU, its widest integer instructions, torch, its int8 engine, our kernels' instructions, and so on.
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """A processor, and the software that computes on it.
+
+    Attributes:
+        cpu: the name of the processor.
+        isa: its widest instruction set for integers, one of :data:`INSTRUCTION_SETS` where one is known.
+        torch: the version of torch.
+        engine: torch's int8 engine.
+        kernels: the instruction set of our own kernels.
+        threads: number of threads that torch uses.
+        python: the version of Python.
+        system: operating system and architecture.
+    """
+
+    cpu: str
+    isa: str
+    torch: str
+    engine: str
+    kernels: str
+    threads: int
+    python: str
+    system: str
+
+
+def describe_machine(engine: str | None = None) -> Machine:
+    """Return the machine that this process runs on.
 
     Args:
-        engine: the int8 engine, if it was not torch's own.
+        engine: the int8 engine, if it is not torch's default.
     """
-    model, isa = _cpu()
-    return {
-        "cpu": model,
-        "isa": isa,
-        "torch": torch.__version__,
-        "engine": engine or default_engine(),
-        "native": selected_isa(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
+    cpu, isa = _cpu()
+    return Machine(
+        cpu=cpu,
+        isa=isa,
+        torch=torch.__version__,
+        engine=engine or default_engine(),
+        kernels=selected_isa(),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+    )
 
 
 def _cpu() -> tuple[str, str]:
-    """Return the processor's name, and the instruction set that decides how fast int8 is on it."""
+    """Return the name of the processor, and the instruction set that decides how fast int8 is on it."""
     fallback = platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability().lower()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return fallback
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", facts.get("Features", "")).split()  # of x86, of ARM
+    flags = facts.get("flags", facts.get("Features", "")).split()  # x86 has the first, ARM the second
     isa = next((name for name in INSTRUCTION_SETS if name in flags), fallback[1])
-    part = "".join(f" {facts[key]}" for key in ("CPU implementer", "CPU part") if key in facts)  # ARM's have no name
+    part = "".join(f" {facts[key]}" for key in ("CPU implementer", "CPU part") if key in facts)  # ARM has no name
     return facts.get("model name", f"{fallback[0]}{part}"), isa

@@ -132,7 +132,7 @@ def compare(
 def _warm_up(model: nn.Module, stream: Stream, bptt: int) -> None:
     """Let a model read a window of every length that there is, for which an engine may have to make itself ready."""
     for length in {min(bptt, len(stream)), len(stream) % bptt} - {0}:
-        evaluate(model, stream.part(0, length), length)
+        evaluate(model, stream.slice(0, length), length)
 
 
 def _interleave(

@@ -122,7 +122,7 @@ def measure(
                     for name in (each.name for each in environments):
                         worker = asked[name]
                         worker.send(do="describe", subject=parcels["loss"])
-                        told = worker.answer(SECONDS_PER_TOKEN * workload.loss.stream.places)
+                        told = worker.answer(SECONDS_PER_TOKEN * workload.loss.stream.tokens)
                         result.environments[name] = {**worker.hello, **loaded[name], **told}
                 _read_slices(result, plan, asked, loaded, generator, length, on_slice)
     return result

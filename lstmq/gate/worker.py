@@ -25,7 +25,7 @@ from lstmq import __version__
 from lstmq.comparison import compare_predictions, describe_machine
 from lstmq.errors import one_line
 from lstmq.gate.transfer import SubjectFile, load_subject
-from lstmq.model import evaluate, model_size
+from lstmq.model import EngineModel, evaluate, model_size
 from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
 from lstmq.workload import Subject
 
@@ -65,7 +65,7 @@ class Worker:
         for scheme in schemes:
             try:
                 model = quantize(taken.model, scheme, self.engine)
-                evaluate(model, taken.stream.part(0, 1), 1)  # anybody's forward may not bear what it is made of now
+                evaluate(model, taken.stream.slice(0, 1), 1)  # anybody's forward may not bear what it is made of now
             except Exception as error:  # this torch cannot, or it is a scheme of another version's
                 absent[scheme] = one_line(error)
             else:
@@ -76,13 +76,13 @@ class Worker:
         """Copy a model to another place in memory."""
         with using_engine(self.engine):  # torch packs the copy's weights anew
             self.models[model] = copy.deepcopy(self.models[model])
-        if hasattr(self.models[model], "window_loss"):  # an engine makes itself ready when it first reads
-            evaluate(self.models[model], self.stream.part(0, self.bptt), self.bptt)
+        if isinstance(self.models[model], EngineModel):  # an engine makes itself ready when it first reads
+            evaluate(self.models[model], self.stream.slice(0, self.bptt), self.bptt)
         return {}
 
     def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:
         """Let a model read a slice; tell the seconds of CPU time, of whatever threads, and of wall time."""
-        model, slice_ = self.models[arm], self.stream.part(first, tokens)
+        model, slice_ = self.models[arm], self.stream.slice(first, tokens)
         wall, cpu = time.perf_counter(), time.process_time()
         evaluate(model, slice_, self.bptt)
         return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}

@@ -1,8 +1,11 @@
+from .base import EngineModel as EngineModel
+from .base import Hidden as Hidden
+from .base import LanguageModel as LanguageModel
 from .checkpoint import CheckpointError as CheckpointError
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import read_tensors as read_tensors
 from .checkpoint import save_checkpoint as save_checkpoint
-from .evaluation import StreamReader as StreamReader
+from .config import ModelConfig as ModelConfig
 from .evaluation import WindowLoss as WindowLoss
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluation_mode as evaluation_mode
@@ -10,10 +13,8 @@ from .evaluation import mean_loss as mean_loss
 from .evaluation import perplexity as perplexity
 from .evaluation import window_losses as window_losses
 from .generation import generate as generate
-from .lstm import Hidden as Hidden
-from .lstm import LanguageModel as LanguageModel
 from .lstm import LSTMModel as LSTMModel
-from .lstm import ModelConfig as ModelConfig
 from .lstm import repackage_hidden as repackage_hidden
+from .reader import StreamReader as StreamReader
 from .size import ModelSize as ModelSize
 from .size import model_size as model_size

@@ -1,57 +1,14 @@
 """The tutorial's language model: an embedding, a stack of LSTM layers, a linear decoder."""
 
-from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
-Hidden = tuple[Tensor, Tensor]
-"""The LSTM's state ``(h, c)``, each float, shape ``(nlayers, bsz, nhid)``."""
+from lstmq.model.base import Hidden, LanguageModel
+from lstmq.model.config import ModelConfig
 
 State = TypeVar("State", Tensor, Hidden)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The shape of an :class:`LSTMModel`. The defaults are the tutorial's.
-
-    Raises:
-        ValueError: if a size is below 1, or ``dropout`` outside [0, 1).
-    """
-
-    ntoken: int = 33_278  # words of WikiText-2
-    ninp: int = 512  # width of the embedding
-    nhid: int = 256  # width of the LSTM's state
-    nlayers: int = 5
-    dropout: float = 0.5  # a probability; plays no part in evaluation
-
-    def __post_init__(self) -> None:
-        for field in fields(self)[:4]:
-            size = getattr(self, field.name)
-            if size < 1:
-                raise ValueError(f"{field.name} must be at least 1, found {size}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be a probability below 1, found {self.dropout}")
-
-
-class LanguageModel(nn.Module):
-    """What reads word ids, gives the next word's logits, and remembers: in torch, or in another engine.
-
-    An engine that is faster if it keeps the logits to itself has a ``window_loss``, too: given int64 ``input`` and
-    ``targets``, each of shape ``(n, bsz)``, and the state before, it returns the cross-entropy summed over the targets,
-    in nats, a float32 scalar, and the state after.
-
-    Attributes:
-        config: the shape.
-    """
-
-    config: ModelConfig
-
-    def init_hidden(self, bsz: int) -> Hidden:
-        """Return the zero state for ``bsz`` columns."""
-        shape = (self.config.nlayers, bsz, self.config.nhid)
-        return torch.zeros(shape), torch.zeros(shape)
 
 
 class LSTMModel(LanguageModel):

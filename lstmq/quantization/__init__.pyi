@@ -1,9 +1,9 @@
+from .engines import check_engine as check_engine
+from .engines import default_engine as default_engine
+from .engines import using_engine as using_engine
 from .schemes import ALL as ALL
 from .schemes import FLOAT32 as FLOAT32
 from .schemes import SCHEMES as SCHEMES
 from .schemes import Scheme as Scheme
 from .schemes import quantize as quantize
 from .schemes import select_schemes as select_schemes
-from .torch_ao import check_engine as check_engine
-from .torch_ao import default_engine as default_engine
-from .torch_ao import using_engine as using_engine

@@ -1,20 +1,22 @@
-"""Schemes: a float32 model in, a smaller and faster one out. A scheme is one entry of :data:`SCHEMES`."""
+"""Schemes: a float32 model in, a smaller and faster one out. A scheme is one entry of :data:`SCHEMES`.
+
+This module does not import torch. Each scheme imports its engine when it is first used.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, overload
 
 from lstmq.errors import QuantizationError
-from lstmq.model import LanguageModel, LSTMModel
-from lstmq.quantization import torch_compile
-from lstmq.quantization.native import kernels, model
-from lstmq.quantization.onnx import session
-from lstmq.quantization.torch_ao import INT8_MODULES, Quantizer, dynamic_quantizer, using_engine
 
-FLOAT32 = "float32"  # what a model is before any scheme
-ALL = "all"  # schemes there are
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lstmq.model import LanguageModel
+
+FLOAT32 = "float32"  # the name of a model before any scheme
+ALL = "all"  # every scheme
+Quantizer = Callable[[Any], "nn.Module"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,125 +24,198 @@ class Scheme:
     """A way to make a model smaller and faster.
 
     Attributes:
-        summary: a few words for people.
-        make: returns another model for a float32 one, which it leaves as it was, bit by bit; it raises
-            :class:`QuantizationError` rather than return a model that is not quantized.
-        missing: returns what the scheme needs besides torch and has not here, empty if nothing.
-        wants: returns what it wants here besides, without which it is right, but slow; empty if nothing.
-        of: the kind of model that it is for.
-        by_default: whether it is measured where nobody says what to measure.
+        summary: a few words for tables and help texts.
+        quantize: returns a new model for a float32 model, and leaves that one unchanged. Raises
+            :class:`~lstmq.QuantizationError` rather than return a model that is not quantized.
+        missing: returns what the scheme needs and this environment lacks; empty if nothing.
+        slow_without: returns what the scheme lacks to be fast; empty if nothing. It works without.
+        language_models_only: whether the scheme takes an :class:`~lstmq.LSTMModel` only, rather than any module.
+        default: whether the scheme is measured when the user names none.
     """
 
     summary: str
-    make: Quantizer
+    quantize: Quantizer
     missing: Callable[[], str] = str
-    wants: Callable[[], str] = str
-    of: type[nn.Module] = nn.Module
-    by_default: bool = True
+    slow_without: Callable[[], str] = str
+    language_models_only: bool = False
+    default: bool = True
+
+
+def _torch_ao(embedding: str | None = None) -> Quantizer:
+    def quantize(model: "nn.Module") -> "nn.Module":
+        from lstmq.quantization.torch_ao import quantize_dynamic
+
+        return quantize_dynamic(model, embedding)
+
+    return quantize
+
+
+def _bfloat16(model: "nn.Module") -> "nn.Module":
+    from lstmq.quantization.bfloat16 import cast_to_bfloat16
+
+    return cast_to_bfloat16(model)
+
+
+def _compiled(model: Any) -> "nn.Module":
+    from lstmq.quantization.bfloat16 import CompiledModel, cast_to_bfloat16
+
+    return CompiledModel(cast_to_bfloat16(model))
+
+
+def _missing_compiler() -> str:
+    from lstmq.quantization.bfloat16 import missing_compiler
+
+    return missing_compiler()
+
+
+def _native(model: Any) -> "nn.Module":
+    from lstmq.quantization.native import quantize_native
+
+    return quantize_native(model)
+
+
+def _missing_kernels() -> str:
+    from lstmq.quantization.native import missing_kernels
+
+    return missing_kernels()
+
+
+def _onnx(*operators: str) -> Quantizer:
+    def quantize(model: Any) -> "nn.Module":
+        from lstmq.quantization.onnx import to_onnx_model
+
+        return to_onnx_model(model, operators)
+
+    return quantize
+
+
+def _missing_packages() -> str:
+    from lstmq.quantization.onnx import missing_packages
+
+    return missing_packages()
 
 
 SCHEMES: Mapping[str, Scheme] = {
     "int8": Scheme(
         summary="LSTM and linear layers in int8",
-        make=dynamic_quantizer(INT8_MODULES),
+        quantize=_torch_ao(),
     ),
     "int8-embedding": Scheme(
         summary="int8, and the embedding's rows in 8 bits",
-        make=dynamic_quantizer(INT8_MODULES | {nn.Embedding: "quint8"}),
+        quantize=_torch_ao("quint8"),
     ),
     "int8-embedding4": Scheme(
         summary="int8, and the embedding's rows in 4 bits",
-        make=dynamic_quantizer(INT8_MODULES | {nn.Embedding: "quint4x2"}),
+        quantize=_torch_ao("quint4x2"),
     ),
     "bf16": Scheme(
         summary="everything in bfloat16",
-        make=dynamic_quantizer(torch_compile.BFLOAT16),
+        quantize=_bfloat16,
     ),
     "bf16-compile": Scheme(
         summary="everything in bfloat16, compiled by torch",
-        make=torch_compile.quantize_compiled,
-        missing=torch_compile.missing_compiler,
-        of=LSTMModel,
-        by_default=False,
+        quantize=_compiled,
+        missing=_missing_compiler,
+        language_models_only=True,
+        default=False,
     ),
     "int8-native": Scheme(
-        summary="everything in int8 by kernels of this package's",
-        make=model.quantize_native,
-        wants=kernels.missing_kernels,
-        of=LSTMModel,
+        summary="everything in int8, with the kernels of this package",
+        quantize=_native,
+        slow_without=_missing_kernels,
+        language_models_only=True,
     ),
     "ort-fp32": Scheme(
-        summary="float32 by ONNX Runtime",
-        make=session.onnx_quantizer(()),
-        missing=session.missing_packages,
-        of=LSTMModel,
-        by_default=False,
+        summary="float32 in ONNX Runtime",
+        quantize=_onnx(),
+        missing=_missing_packages,
+        language_models_only=True,
+        default=False,
     ),
     "ort-int8": Scheme(
-        summary="everything in int8 by ONNX Runtime",
-        make=session.onnx_quantizer(("LSTM", "MatMul", "Gather")),
-        missing=session.missing_packages,
-        of=LSTMModel,
+        summary="everything in int8 in ONNX Runtime",
+        quantize=_onnx("LSTM", "MatMul", "Gather"),
+        missing=_missing_packages,
+        language_models_only=True,
     ),
     "ort-int8-linear-lstm": Scheme(
-        summary="LSTM and linear layers in int8 by ONNX Runtime",
-        make=session.onnx_quantizer(("LSTM", "MatMul")),
-        missing=session.missing_packages,
-        of=LSTMModel,
-        by_default=False,
+        summary="LSTM and linear layers in int8 in ONNX Runtime",
+        quantize=_onnx("LSTM", "MatMul"),
+        missing=_missing_packages,
+        language_models_only=True,
+        default=False,
     ),
 }
+"""Every scheme by name.
+
+Example:
+    >>> from lstmq import SCHEMES
+    >>> SCHEMES["int8"].summary
+    'LSTM and linear layers in int8'
+"""
 
 
 def select_schemes(
-    asked: Sequence[str], model: nn.Module, known: Collection[str] = SCHEMES.keys()
+    names: Sequence[str], model: "nn.Module", known: Collection[str] = SCHEMES.keys()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the schemes that are meant, each once, and those that are left out with what they need.
+    """Return the schemes to measure, and for each scheme left out what it needs.
 
     Args:
-        asked: keys of :data:`SCHEMES`, which are meant whatever they need; or ``all`` among them; if empty, those that
-            are measured by default.
-        model: to quantize.
-        known: from which to choose where none is asked for by its name.
+        names: keys of :data:`SCHEMES`. They are selected whatever they need. ``all`` selects every scheme that can run
+            here; an empty sequence selects the default schemes that can.
+        model: the float32 model.
+        known: the schemes to choose from when none is named.
     """
-    if asked and ALL not in asked:
-        return tuple(dict.fromkeys(asked)), {}
-    meant = [name for name in SCHEMES if name in known and (SCHEMES[name].by_default or asked)]
-    needs = {name: need for name in meant if (need := _unmet_requirement(name, model) or SCHEMES[name].wants())}
-    return tuple(name for name in meant if name not in needs), needs
+    if names and ALL not in names:
+        return tuple(dict.fromkeys(names)), {}
+    candidates = [name for name in SCHEMES if name in known and (SCHEMES[name].default or names)]
+    needs = {name: _unmet_need(name, model) or SCHEMES[name].slow_without() for name in candidates}
+    left_out = {name: need for name, need in needs.items() if need}
+    return tuple(name for name in candidates if name not in left_out), left_out
 
 
-def _unmet_requirement(scheme: str, model: nn.Module) -> str:
-    """Return what a scheme needs and has not here; empty if nothing."""
-    of = SCHEMES[scheme].of
-    return SCHEMES[scheme].missing() or (
-        "" if isinstance(model, of) else f"an {of.__name__}, found {type(model).__name__}"
-    )
+def _unmet_need(scheme: str, model: "nn.Module") -> str:
+    """Return what a scheme needs and does not have; empty if nothing."""
+    from lstmq.model import LSTMModel
+
+    if missing := SCHEMES[scheme].missing():
+        return missing
+    if SCHEMES[scheme].language_models_only and not isinstance(model, LSTMModel):
+        return f"an LSTMModel, found {type(model).__name__}"
+    return ""
 
 
 @overload
-def quantize(model: LanguageModel, scheme: str = ..., engine: str | None = ...) -> LanguageModel: ...
+def quantize(model: "LanguageModel", scheme: str = ..., engine: str | None = ...) -> "LanguageModel": ...
 @overload
-def quantize(model: nn.Module, scheme: str = ..., engine: str | None = ...) -> nn.Module: ...
-def quantize(model: nn.Module, scheme: str = "int8", engine: str | None = None) -> nn.Module:
-    """Return a quantized copy of ``model``, in evaluation mode; ``model`` itself is left as it was, bit by bit.
+def quantize(model: "nn.Module", scheme: str = ..., engine: str | None = ...) -> "nn.Module": ...
+def quantize(model: "nn.Module", scheme: str = "int8", engine: str | None = None) -> "nn.Module":
+    """Return a quantized copy of a model, in evaluation mode. The model itself does not change.
 
     Args:
-        model: float32, with LSTM, linear or embedding modules inside it; for another engine than torch, an
-            :class:`~lstmq.LSTMModel`.
-        scheme: a key of :data:`SCHEMES`.
-        engine: torch's backend for the int8 products: x86, fbgemm, onednn or qnnpack. It is packed into the copy
-            and torch's own setting is restored. Without it, torch's setting holds.
+        model: float32, with LSTM, linear or embedding modules inside it. Schemes that do not run in torch take an
+            :class:`~lstmq.LSTMModel` only.
+        scheme: a key of :data:`~lstmq.SCHEMES`.
+        engine: torch's backend for int8 products: x86, fbgemm, onednn or qnnpack. The copy keeps it, and torch's own
+            setting is restored. Without it, torch's setting applies.
 
     Raises:
-        QuantizationError: rather than returning a model that is not quantized: if the scheme has nothing to quantize
-            in it, or something would stay float32; if this torch lacks the engine or dynamic quantization; if what the
-            scheme needs is not installed.
+        QuantizationError: if the scheme finds nothing to quantize, or something would stay float32; if this torch has
+            no such engine or no dynamic quantization; if a package that the scheme needs is not installed.
         ValueError: if there is no such scheme.
+
+    Example:
+        >>> from lstmq import LSTMModel, ModelConfig, model_size, quantize
+        >>> model = LSTMModel(ModelConfig(ntoken=100, ninp=64, nhid=64, nlayers=2))
+        >>> int8 = quantize(model, "int8")
+        >>> model_size(int8).total < model_size(model).total
+        True
     """
+    from lstmq.quantization.engines import using_engine
+
     if scheme not in SCHEMES:
         raise ValueError(f"no such scheme: {scheme!r}, expected one of {', '.join(SCHEMES)}")
-    if needs := _unmet_requirement(scheme, model):
-        raise QuantizationError(f"{scheme} needs {needs}")
+    if need := _unmet_need(scheme, model):
+        raise QuantizationError(f"{scheme} needs {need}")
     with using_engine(engine):
-        return SCHEMES[scheme].make(model)
+        return SCHEMES[scheme].quantize(model)

@@ -7,10 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmq.files import atomic_write
+from lstmq.figures import check_figure_path, save_figure
 from lstmq.quantization import FLOAT32
 from lstmq.report.history import SchemeSummary, change_points, version
-from lstmq.training import check_figure_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,8 +74,7 @@ def plot_summaries(groups: Sequence[Tables], path: Path) -> None:
         row[0].set_title(tables[0][0].where)
         for axes, draw in zip(row, SUMMARY_CHARTS.values(), strict=True):
             _draw(axes, draw, tables)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
+    save_figure(figure, path)
 
 
 def chart_svg(name: str, tables: Tables, dark: bool) -> bytes:
@@ -126,5 +124,4 @@ def plot_history(stood: Iterable[SchemeSummary], path: Path) -> None:
             axes.annotate(f" {dates[place]:%Y-%m-%d}", at, xycoords=("data", "axes fraction"), rotation=90)
         axes.set(title=ordered[0].where, ylabel=f"{ordered[0].scheme}'s speedup", ylim=(0, None))
         axes.tick_params(axis="x", rotation=30)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
+    save_figure(figure, path)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstmq.files import atomic_write
+from lstmq.figures import save_figure
 from lstmq.gate import HERE, Outcome, Run, Verdict
 from lstmq.quantization import FLOAT32
 
@@ -44,5 +44,4 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
     intervals.set_yticks(range(len(schemes)), schemes)
     intervals.set(xlabel="speedup, 99 % interval; black: its floor")
     intervals.set(xlim=(0, None), ylim=(max(1, len(schemes)) - 0.5, -0.5))
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
+    save_figure(figure, path)

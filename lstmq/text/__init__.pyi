@@ -5,3 +5,4 @@ from .corpus import Dictionary as Dictionary
 from .streams import Loss as Loss
 from .streams import Stream as Stream
 from .streams import next_words as next_words
+from .streams import summed_cross_entropy as summed_cross_entropy

@@ -32,7 +32,7 @@ class Stream:
     def __post_init__(self) -> None:
         """See that every input has a target."""
         inputs, targets = tuple(self.inputs.shape), tuple(self.targets.shape)
-        if len(inputs) < 2 or inputs[:2] != targets[:2] or not self.places:
+        if len(inputs) < 2 or inputs[:2] != targets[:2] or not self.tokens:
             raise ValueError(f"expected inputs and targets of shape (steps, bsz, ...), found {inputs} and {targets}")
 
     def __len__(self) -> int:
@@ -40,11 +40,11 @@ class Stream:
         return len(self.inputs)
 
     @property
-    def places(self) -> int:
+    def tokens(self) -> int:
         """How many inputs there are: steps times columns."""
         return self.inputs.shape[0] * self.inputs.shape[1]
 
-    def part(self, first: int, steps: int) -> "Stream":
+    def slice(self, first: int, steps: int) -> "Stream":
         """Return ``steps`` steps from ``first`` on, or as many as there are."""
         steps_of = slice(first, first + steps)
         return Stream(inputs=self.inputs[steps_of], targets=self.targets[steps_of], loss=self.loss)
@@ -57,14 +57,23 @@ class Stream:
         """
         if bptt < 1:
             raise ValueError(f"bptt must be at least 1 step, found {bptt}")
-        return (self.part(first, bptt) for first in range(0, len(self), bptt))
+        return (self.slice(first, bptt) for first in range(0, len(self), bptt))
 
-    def total_loss(self, output: Tensor) -> Tensor:
+    def summed_loss(self, output: Tensor) -> Tensor:
         """Return the loss of what a model made of the inputs, summed over the targets: a scalar, float32."""
-        output = output.float()  # whatever the model computes in
         if self.loss is not None:
-            return self.loss(output, self.targets)
-        return F.cross_entropy(output.flatten(0, -2), self.targets.flatten(), reduction="sum")
+            return self.loss(output.float(), self.targets)
+        return summed_cross_entropy(output, self.targets)
+
+
+def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy summed over all targets, in nats, as a float32 scalar.
+
+    Args:
+        logits: float, shape ``(..., classes)``.
+        targets: int64 classes, shape ``(...)``.
+    """
+    return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), reduction="sum")
 
 
 def next_words(source: Tensor) -> Stream:

@@ -1,11 +1,10 @@
+from .config import DTYPES as DTYPES
+from .config import OPTIMIZERS as OPTIMIZERS
+from .config import TrainConfig as TrainConfig
+from .distributed import process_group as process_group
 from .log import TrainingLog as TrainingLog
-from .log import check_figure_path as check_figure_path
-from .log import check_matplotlib as check_matplotlib
 from .log import plot_log as plot_log
-from .trainer import DTYPES as DTYPES
-from .trainer import OPTIMIZERS as OPTIMIZERS
 from .trainer import EpochResult as EpochResult
 from .trainer import StepResult as StepResult
-from .trainer import TrainConfig as TrainConfig
 from .trainer import Trainer as Trainer
 from .trainer import TrainingError as TrainingError

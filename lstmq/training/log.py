@@ -1,11 +1,11 @@
 """The curves of a training run: written line by line, read, and drawn."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lstmq.figures import save_figure
 from lstmq.files import atomic_write
 
 
@@ -66,25 +66,6 @@ def _lines(path: Path, epoch: int, step: int) -> list[str]:
     return kept
 
 
-def check_matplotlib() -> None:
-    """Raise ``ValueError`` if there is nothing to draw with."""
-    if find_spec("matplotlib") is None:
-        raise ValueError("drawing needs matplotlib: pip install 'lstmq[plot]'")
-
-
-def check_figure_path(path: Path) -> None:
-    """Find out now, and not after training, whether :func:`plot` can draw to ``path``.
-
-    Raises:
-        ValueError: if matplotlib is not installed, the kind of file is not known, or the folder is not there.
-    """
-    check_matplotlib()
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"expected a .png, .svg or .pdf to draw to, found {path}")
-    if not path.parent.is_dir():
-        raise ValueError(f"no such folder to draw to: {path.parent}")
-
-
 def plot_log(log: Path, path: Path) -> None:
     """Draw the losses of a log over its steps, in what :func:`check_plot` passes."""
     from matplotlib.figure import Figure
@@ -100,5 +81,4 @@ def plot_log(log: Path, path: Path) -> None:
     axes.set(xlabel="epochs", ylabel="loss, nats per token")
     axes.legend()
     axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
+    save_figure(figure, path)

@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -19,39 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lstmq.model import LSTMModel, evaluate, repackage_hidden
 from lstmq.text import batchify, get_batch
+from lstmq.training.config import TrainConfig
 from lstmq.training.distributed import ProcessGroup
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-VALID_BATCH_SIZE = 10  # as the example validates
-CHANGEABLE = {"epochs", "lr", "clip"}  # what a run may go on with otherwise: for longer, or more carefully
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train. The defaults are those of PyTorch's word language model example, but for its 40 epochs.
-
-    Raises:
-        ValueError: if a number is out of its range, or a name is not known.
-    """
-
-    epochs: int = 5
-    batch_size: int = 20  # columns, over all processes together
-    bptt: int = 35  # steps
-    lr: float = 20.0  # made for SGD with clipping; AdamW wants about 0.001
-    clip: float = 0.25  # largest norm of the gradient
-    optimizer: str = "sgd"
-    dtype: str = "float32"  # bfloat16: products in bfloat16 under autocast, weights and loss in float32
-    seed: int = 1111
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "bptt", "lr", "clip"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a number above 0, found {value}")
-        for name, known in (("optimizer", OPTIMIZERS), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {' or '.join(known)}, found {getattr(self, name)!r}")
+VALID_BATCH_SIZE = 10  # the number of columns that the example validates on
+CHANGEABLE = {"epochs", "lr", "clip"}  # settings that a resumed run may change
 
 
 class StepResult(NamedTuple):
@@ -101,17 +74,17 @@ class Trainer:
     def __init__(self, model: LSTMModel, train: Tensor, valid: Tensor, config: TrainConfig) -> None:
         self.model, self.config = model, config
         self.device = next(model.parameters()).device
-        self.ranks = ProcessGroup(self.device)
-        if config.batch_size % self.ranks.world:
-            raise ValueError(f"{config.batch_size} columns cannot be shared evenly by {self.ranks.world} processes")
-        self.source = self.ranks.share(batchify(train, config.batch_size))
+        self.group = ProcessGroup(self.device)
+        if config.batch_size % self.group.size:
+            raise ValueError(f"{config.batch_size} columns cannot be shared evenly by {self.group.size} processes")
+        self.source = self.group.shard(batchify(train, config.batch_size))
         self.valid = batchify(valid, min(VALID_BATCH_SIZE, len(valid) // 2 or 1)).to(self.device)
         if len(self.source) < 2 or len(self.valid) < 2:
             raise ValueError(
                 f"too little text: {config.batch_size} columns of {len(train):,} tokens, {len(valid):,} to validate on"
             )
         self.steps = math.ceil((len(self.source) - 1) / config.bptt)  # an epoch
-        self.network: nn.Module = DistributedDataParallel(model) if self.ranks.world > 1 else model
+        self.network: nn.Module = DistributedDataParallel(model) if self.group.size > 1 else model
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
         # torch.manual_seed would seed every device, and note down from where each time.
         gpu = self.device.type == "cuda"
@@ -146,7 +119,7 @@ class Trainer:
         memory would go back to the system and be faulted in again, at 5 to 10 % of a small model's time.
         """
         for step in range(self.step, self.steps):
-            self._dropout.manual_seed(zlib.crc32(repr((self.config.seed, self.epoch, step, self.ranks.rank)).encode()))
+            self._dropout.manual_seed(zlib.crc32(repr((self.config.seed, self.epoch, step, self.group.rank)).encode()))
             data, targets = get_batch(self.source, step * self.config.bptt, self.config.bptt)
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
@@ -156,7 +129,7 @@ class Trainer:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             self.optimizer.step()
             self.hidden = repackage_hidden(hidden)
-            yield torch.stack([self.ranks.mean(loss.detach()), norm])
+            yield torch.stack([self.group.mean(loss.detach()), norm])
 
     def _look(self, seen: list[list[float]]) -> StepResult:
         """Count the steps of these losses and norms as done, if all were finite."""
@@ -173,7 +146,7 @@ class Trainer:
     def _finish_epoch(self) -> EpochResult:
         """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""
         mine = torch.tensor(evaluate(self.model, self.valid, self.config.bptt), dtype=torch.float64, device=self.device)
-        valid_loss = self.ranks.mean(mine).item()  # one figure, so that all come to one decision
+        valid_loss = self.group.mean(mine).item()  # one figure, so that all come to one decision
         if not math.isfinite(valid_loss):
             raise self._blown_up(self.steps, f"the validation loss is {valid_loss}")
         improved, lr = valid_loss < self.best_loss, self._lr()
@@ -207,7 +180,7 @@ class Trainer:
             "train_config": asdict(self.config),
             "corpus": self._corpus,
             "position": [self.epoch, self.step, self.loss_sum, self.best_loss],
-            "hidden": [self.ranks.join(part) for part in self.hidden],
+            "hidden": [self.group.gather(part) for part in self.hidden],
             "model": self.model.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -232,7 +205,7 @@ class Trainer:
                     f"{state['position'][0]} epochs are done, more than the {self.config.epochs} asked for"
                 )
             self.epoch, self.step, self.loss_sum, self.best_loss = state["position"]
-            h, c = (self.ranks.share(part) for part in state["hidden"])
+            h, c = (self.group.shard(part) for part in state["hidden"])
             self.hidden, self.best = (h, c), dict(state["best"])
             self.best_model()  # so that it is known to be one
             self.model.load_state_dict(state["model"])

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import torch
 
-from lstmq.model import LanguageModel, LSTMModel, ModelConfig
-from lstmq.model import checkpoint as checkpoints
-from lstmq.quantization.native import file
-from lstmq.quantization.onnx import export
+from lstmq.model import LanguageModel, LSTMModel, ModelConfig, load_checkpoint
+from lstmq.quantization.native import is_native_file, load_native
+from lstmq.quantization.onnx import read_onnx
 from lstmq.text import Corpus, Stream, batchify, next_words
 from lstmq.workload import assets
 from lstmq.workload.custom import load_user_workload
@@ -59,7 +58,7 @@ def load_workload(
     vocabulary: Path | None = None,
     tokens: int | None = None,
     at_most: int | None = None,
-    place: str | None = None,
+    spec: str | None = None,
 ) -> Workload:
     """Load what ``compare`` and the benchmarks run on.
 
@@ -70,13 +69,13 @@ def load_workload(
         tokens: as for :func:`load_subject`; of the embedded default, how many are timed, 5,000 if not given.
             Its loss is always that of the whole sample.
         at_most: as for :func:`load_subject`; of no concern to the embedded default.
-        place: the ``FILE.py:FUNCTION`` of a workload of your own, as for :func:`lstmq.custom.load_custom`. It brings
+        spec: the ``FILE.py:FUNCTION`` of a workload of your own, as for :func:`lstmq.custom.load_custom`. It brings
             its model and stream: no corpus, checkpoint or vocabulary.
     """
-    if place is not None:
+    if spec is not None:
         if corpus or checkpoint or vocabulary:
             raise ValueError("a workload of your own brings its model and stream: no corpus, checkpoint or vocabulary")
-        return load_user_workload(place, tokens, at_most)
+        return load_user_workload(spec, tokens, at_most)
     if corpus or checkpoint:
         subject = load_text_subject(corpus, checkpoint, vocabulary, tokens, at_most)
         if not isinstance(subject.model, LSTMModel):
@@ -119,15 +118,15 @@ def load_text_subject(
     """
     folder = find_corpus(corpus)
     checkpoint = checkpoint or _checkpoint_of(folder)
-    exported = export.read_onnx(checkpoint) if checkpoint.suffix == ".onnx" else None
+    exported = read_onnx(checkpoint) if checkpoint.suffix == ".onnx" else None
     words = exported.dictionary if exported else None
     text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else words)
     if exported:
         model: LanguageModel = exported.model
-    elif file.is_native_file(checkpoint):
-        model = file.load_native(checkpoint, text.dictionary)
+    elif is_native_file(checkpoint):
+        model = load_native(checkpoint, text.dictionary)
     else:
-        model = checkpoints.load_checkpoint(checkpoint).eval()
+        model = load_checkpoint(checkpoint).eval()
     if model.config.ntoken != len(text.dictionary):
         raise ValueError(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
@@ -145,7 +144,7 @@ def _head(stream: Stream, tokens: int | None, at_most: int | None) -> Stream:
         tokens = min(at_most or there, there)
     elif not 2 <= tokens <= there:
         raise ValueError(f"the test split holds {there:,} tokens: expected 2 to that many, found {tokens:,}")
-    return stream.part(0, tokens - 1)
+    return stream.slice(0, tokens - 1)
 
 
 def _shape(config: ModelConfig) -> str:

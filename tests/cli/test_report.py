@@ -161,7 +161,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, mes
 
 
 def test_a_page_without_matplotlib_is_one_line(saved, monkeypatch, tmp_path):
-    monkeypatch.setattr("lstmq.training.log.find_spec", lambda name: None)
+    monkeypatch.setattr("lstmq.figures.find_spec", lambda name: None)
     result = report(saved("run"), "--html", tmp_path / "page.html")
     assert result.exit_code == 2
     assert result.stderr == "lstmq: error: drawing needs matplotlib: pip install 'lstmq[plot]'\n"

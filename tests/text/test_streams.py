@@ -13,7 +13,7 @@ from lstmq import Stream, batchify, get_batch, next_words
 def test_the_windows_of_a_text_are_those_of_get_batch(steps, bsz, bptt):
     source = batchify(torch.arange(steps * bsz), bsz)
     stream = next_words(source)
-    assert (len(stream), stream.places) == (steps - 1, (steps - 1) * bsz)
+    assert (len(stream), stream.tokens) == (steps - 1, (steps - 1) * bsz)
     pairs = [get_batch(source, i, bptt) for i in range(0, steps - 1, bptt)]
     for (data, targets), window in zip(pairs, stream.windows(bptt), strict=True):
         assert torch.equal(window.inputs, data)
@@ -30,7 +30,7 @@ def test_the_windows_tile_the_stream_and_keep_its_loss(steps, bsz, width, bptt, 
     assert all(torch.equal(window.targets, window.inputs + 1) for window in windows)
     assert {window.loss for window in windows} == {stream.loss}
     assert [len(window) for window in windows[:-1]] == [bptt] * (len(windows) - 1)
-    assert sum(window.places for window in windows) == stream.places == steps * bsz
+    assert sum(window.tokens for window in windows) == stream.tokens == steps * bsz
 
 
 @given(st.integers(1, 30), st.integers(0, 40), st.integers(1, 40))
@@ -38,9 +38,9 @@ def test_a_part_is_what_there_is_of_it(steps, first, length):
     stream = Stream(inputs=torch.arange(steps).view(-1, 1), targets=torch.arange(steps).view(-1, 1))
     if first >= steps:
         with pytest.raises(ValueError, match=r"found \(0, 1\)"):
-            stream.part(first, length)
+            stream.slice(first, length)
         return
-    assert stream.part(first, length).inputs.flatten().tolist() == [*range(steps)][first : first + length]
+    assert stream.slice(first, length).inputs.flatten().tolist() == [*range(steps)][first : first + length]
 
 
 @given(st.integers(1, 9), st.integers(1, 3), st.integers(2, 7), st.sampled_from([torch.float32, torch.bfloat16]))
@@ -48,7 +48,7 @@ def test_without_a_loss_of_its_own_it_is_the_summed_cross_entropy_of_the_last_di
     generator = torch.Generator().manual_seed(steps)
     output = torch.randn(steps, bsz, classes, generator=generator).to(dtype)
     targets = torch.randint(classes, (steps, bsz), generator=generator)
-    total = Stream(inputs=targets, targets=targets).total_loss(output)
+    total = Stream(inputs=targets, targets=targets).summed_loss(output)
     probabilities = output.double().softmax(-1).gather(-1, targets[..., None])
     assert total.dtype == torch.float32
     assert total.item() == pytest.approx(-probabilities.log().sum().item(), rel=1e-5, abs=1e-6)
@@ -58,7 +58,7 @@ def test_a_loss_of_its_own_is_given_float32_and_the_targets():
     inputs, targets = torch.zeros(3, 2), torch.ones(3, 2, 4)
     stream = Stream(inputs=inputs, targets=targets, loss=lambda output, goal: ((output - goal) ** 2).sum())
     output = torch.full((3, 2, 4), 3.0, dtype=torch.bfloat16)
-    assert stream.total_loss(output).item() == 3 * 2 * 4 * 2**2
+    assert stream.summed_loss(output).item() == 3 * 2 * 4 * 2**2
 
 
 @pytest.mark.parametrize("shapes", [((3,), (3,)), ((3, 1), (3,)), ((3, 1), (2, 1)), ((3, 2), (3, 1)), ((0, 1), (0, 1))])

@@ -84,7 +84,7 @@ def alone(steps=60, bsz=1):
 def test_a_state_that_begins_as_none_is_carried_from_window_to_window(own):
     subject = carried(own=own)
     output, _ = subject.model(subject.stream.inputs, None)
-    total = subject.stream.total_loss(output).item() / subject.stream.places
+    total = subject.stream.summed_loss(output).item() / subject.stream.tokens
     for bptt in (1, 7, 60, 99):
         assert evaluate(subject.model, subject.stream, bptt) == pytest.approx(total, rel=1e-5)
 

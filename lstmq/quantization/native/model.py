@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmq.errors import QuantizationError
-from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
+from lstmq.model import EngineModel, Hidden, LSTMModel, ModelConfig
+from lstmq.quantization.checks import check_float32
 from lstmq.quantization.native import kernels, reference
 from lstmq.quantization.native.kernels import MAX_COLUMNS, REFERENCE, PackedModel
 from lstmq.quantization.native.reference import LSTMLayer, QuantizedRows, quantize_rows
-from lstmq.quantization.torch_ao import check_float32
 
 
 def quantize_native(model: LSTMModel) -> "NativeModel":
@@ -53,7 +53,7 @@ def state_spec(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, .
     return result
 
 
-class NativeModel(LanguageModel):
+class NativeModel(EngineModel):
     """A language model whose state is plain int8 tensors, their rows' float32 scales, and float32 biases.
 
     What computes is chosen at every window, as :func:`lstmq.kernels.chosen` says; kernels keep to one thread. They read

@@ -131,4 +131,6 @@ def _check(graph: Any, kinds: Sequence[str]) -> None:
     for kind in kinds:
         left = any(node.op_type == kind and matrices.intersection(node.input) for node in graph.node)
         if left or INT8_OPERATORS[kind] not in operators:
-            raise QuantizationError(f"ONNX Runtime's quantization left {kind} in float32, expected {INT8_OPERATORS[kind]}")
+            raise QuantizationError(
+                f"ONNX Runtime's quantization left {kind} in float32, expected {INT8_OPERATORS[kind]}"
+            )

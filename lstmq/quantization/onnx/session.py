@@ -1,6 +1,6 @@
-"""ONNX Runtime as an engine: :class:`OnnxModel`, and what makes one, :func:`engine`."""
+"""ONNX Runtime as an engine: :class:`OnnxModel`, and :func:`to_onnx_model`, which makes one."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from lstmq.errors import QuantizationError
-from lstmq.model import Hidden, LanguageModel, LSTMModel, ModelConfig
+from lstmq.model import EngineModel, Hidden, LSTMModel, ModelConfig
+from lstmq.quantization.checks import check_float32
 from lstmq.quantization.onnx import graph as graphs
 from lstmq.quantization.onnx.graph import LOGITS, LOSS, STATE
-from lstmq.quantization.torch_ao import check_float32
 
-MAX_GRAPH_BYTES = (
-    2**31 - 2**24
-)  # bytes of weights: a graph has 2^31 at most, by protobuf's limit, and its words want some
+MAX_GRAPH_BYTES = 2**31 - 2**24  # of weights. protobuf allows 2^31 for a graph; the rest is for its words.
 
 
 def missing_packages() -> str:
@@ -24,21 +22,26 @@ def missing_packages() -> str:
     return "" if here else "ONNX Runtime: pip install 'lstmq[onnxruntime]'"
 
 
-def onnx_quantizer(kinds: tuple[str, ...]) -> Callable[[LSTMModel], "OnnxModel"]:
-    """Return what makes ONNX Runtime's model of torch's, with these operators, of :data:`lstmq.graph.INT8`, in int8."""
+def to_onnx_model(model: LSTMModel, operators: Sequence[str] = ()) -> "OnnxModel":
+    """Return a float32 model as a graph that ONNX Runtime runs.
 
-    def make(model: LSTMModel) -> OnnxModel:
-        """Raise :class:`QuantizationError` if the model is not float32, too large, or an operator would stay float."""
-        check_float32(model)
-        if (size := sum(weight.nbytes for weight in model.parameters())) > MAX_GRAPH_BYTES:
-            raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
-        graph = graphs.build_graph(model)
-        return OnnxModel((graphs.quantize_graph(graph, kinds) if kinds else graph).SerializeToString(), model.config)
+    Args:
+        model: float32.
+        operators: keys of :data:`~lstmq.quantization.onnx.graph.INT8_OPERATORS` to quantize to int8.
 
-    return make
+    Raises:
+        QuantizationError: if the model is not float32 or too large, or an operator would stay float32.
+    """
+    check_float32(model)
+    if (size := sum(weight.nbytes for weight in model.parameters())) > MAX_GRAPH_BYTES:
+        raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
+    graph = graphs.build_graph(model)
+    return OnnxModel(
+        (graphs.quantize_graph(graph, operators) if operators else graph).SerializeToString(), model.config
+    )
 
 
-class OnnxModel(LanguageModel):
+class OnnxModel(EngineModel):
     """A graph with the inputs and outputs of :func:`lstmq.graph.build`, on as many threads as torch has.
 
     The graph's bytes are its only state: so it is weighed, copied and handed over as any other module is.

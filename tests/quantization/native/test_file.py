@@ -43,9 +43,7 @@ def test_what_is_written_is_read(tmp_path, config, seed):
 
 def test_a_file_is_plain_safetensors(file, model):
     state = load_file(file)
-    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()} == state_spec(
-        model.config
-    )
+    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()} == state_spec(model.config)
 
 
 @PATH

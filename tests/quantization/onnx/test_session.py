@@ -46,12 +46,12 @@ def test_the_loss_is_that_of_the_logits(scheme, model, bsz, seed):
     quantized = quantize(model, scheme)
     window = next_words(batchify(stream(model.config.ntoken, 20 * bsz, seed), bsz))
     reader, other = StreamReader(quantized, bsz), StreamReader(quantized, bsz)
-    total, logits = reader.told(window)
-    assert total.item() == pytest.approx(window.total_loss(logits).item(), rel=1e-5)
-    assert other.total_loss(window).item() == total.item()
+    total, logits = reader.loss_and_output(window)
+    assert total.item() == pytest.approx(window.summed_loss(logits).item(), rel=1e-5)
+    assert other.window_loss(window).item() == total.item()
     assert logits.shape == (*window.targets.shape, model.config.ntoken)
-    again, _ = reader.told(window)  # from the state after the first
-    assert other.total_loss(window).item() == again.item()
+    again, _ = reader.loss_and_output(window)  # from the state after the first
+    assert other.window_loss(window).item() == again.item()
 
 
 @every_scheme

@@ -1,0 +1,37 @@
+"""The shape of a language model: :class:`ModelConfig`. This module does not import torch."""
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of an :class:`~lstmq.LSTMModel`. The defaults are the tutorial's.
+
+    Args:
+        ntoken: number of words in the dictionary.
+        ninp: width of the embedding.
+        nhid: width of the LSTM's hidden state.
+        nlayers: number of LSTM layers.
+        dropout: probability from 0 up to, but not including, 1. Has no effect in evaluation mode.
+
+    Raises:
+        ValueError: if a size is below 1, or ``dropout`` is outside [0, 1).
+
+    Example:
+        >>> ModelConfig(ntoken=100, ninp=16, nhid=16, nlayers=2).nhid
+        16
+    """
+
+    ntoken: int = 33_278  # WikiText-2
+    ninp: int = 512
+    nhid: int = 256
+    nlayers: int = 5
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[:4]:
+            size = getattr(self, field.name)
+            if size < 1:
+                raise ValueError(f"{field.name} must be at least 1, found {size}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a probability below 1, found {self.dropout}")

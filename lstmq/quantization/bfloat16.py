@@ -1,0 +1,74 @@
+"""Models in bfloat16: cast, or cast and compiled with torch.compile."""
+
+import copy
+import os
+import shlex
+import shutil
+import sys
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lstmq.model import EngineModel, Hidden, LSTMModel
+from lstmq.quantization.checks import check_modules
+from lstmq.text import summed_cross_entropy
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+def cast_to_bfloat16(model: ModelT) -> ModelT:
+    """Return a copy of a float32 model in bfloat16, in evaluation mode.
+
+    Raises:
+        QuantizationError: if the model has no LSTM, linear or embedding module, or is not float32.
+    """
+    check_modules(model, (nn.LSTM, nn.Linear, nn.Embedding))
+    return copy.deepcopy(model).to(torch.bfloat16).eval()
+
+
+def missing_compiler() -> str:
+    """Return what torch.compile needs and this machine lacks; empty if nothing is missing."""
+    default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")  # torch's own choice
+    command = shlex.split(os.environ.get("CXX") or default)
+    return "" if shutil.which(command[0]) else f"a C++ compiler, {command[0]}, on the path"
+
+
+class CompiledModel(EngineModel):
+    """An :class:`~lstmq.LSTMModel` in bfloat16 whose ``window_loss`` is compiled, with the weights frozen in it.
+
+    The logits are not compiled. torch.compile runs when the model reads its first window, and again for another length.
+
+    Args:
+        model: bfloat16.
+    """
+
+    def __init__(self, model: LSTMModel) -> None:
+        super().__init__()
+        self.config = model.config
+        self.model = model
+        # The loss is compiled together with the model, so that the logits never leave the compiled code.
+        self._compiled_loss = torch.compile(self._loss, options={"freezing": True})
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "CompiledModel":
+        """Return a copy that compiles its own code."""
+        return CompiledModel(copy.deepcopy(self.model, memo))
+
+    def init_hidden(self, bsz: int) -> Hidden:
+        """Return the zero state for ``bsz`` columns, bfloat16."""
+        return self.model.init_hidden(bsz)
+
+    def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
+        logits: tuple[Tensor, Hidden] = self.model(input, hidden)
+        return logits
+
+    def window_loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        """Return the summed cross-entropy of a window, in nats, and the state after it."""
+        with torch._dynamo.config.patch(allow_rnn=True):  # otherwise torch.compile leaves the LSTM as it is
+            loss: tuple[Tensor, Hidden] = self._compiled_loss(input, targets, hidden)
+        return loss
+
+    def _loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        logits, hidden = self.model(input, hidden)
+        return summed_cross_entropy(logits, targets), hidden
