@@ -11,7 +11,7 @@ from pytest_benchmark.storage.file import FileStorage
 from torch import nn
 
 from lstmq import SCHEMES, ModelConfig
-from lstmq.cli.options import progress
+from lstmq.progress import progress
 from lstmq.comparison.machine import describe_machine
 from lstmq.figures import check_figure_path
 from lstmq.gate import baseline, judge, run_file, runs

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from lstmq.cli.options import FILE, FOLDER, progress
+from lstmq.cli.options import FILE, FOLDER
+from lstmq.progress import progress
 from lstmq.figures import check_figure_path, check_matplotlib
 from lstmq.files import atomic_write, check_folder
 from lstmq.report import (
