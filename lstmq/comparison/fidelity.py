@@ -1,4 +1,4 @@
-"""How far a quantized model's predictions are from float32's: :func:`compare_predictions`."""
+"""How far the predictions of a quantized model are from those of float32: :func:`compare_predictions`."""
 
 import math
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from lstmq.text import Stream
 
 @dataclass(kw_only=True)
 class Fidelity:
-    """What a model makes of a text, and how near that is to what the reference makes of it.
+    """The losses of a model on a stream, and the distance of its predictions from those of the reference.
 
     Attributes:
-        losses: mean loss of each window; of words the cross-entropy, in nats per token.
-        tokens: of each window.
-        kl: mean over all tokens of the Kullback-Leibler divergence of the model's distribution of the next word from
-            the reference's, in nats. It sees probabilities that moved even where the mean loss did not. ``None`` if the
-            stream has a loss of its own, and so no distributions that are known of.
-        agreement: the share of tokens for which both think the same word the likeliest; or ``None``, likewise.
+        losses: mean loss of each window. For words it is the cross-entropy, in nats per token.
+        tokens: number of tokens of each window.
+        kl: mean over all tokens of the Kullback-Leibler divergence from the reference's distribution of the next word to
+            the model's, in nats. It shows probabilities that moved even if the mean loss did not. ``None`` if the stream
+            has its own loss, because then the outputs need not be logits.
+        agreement: share of tokens for which both find the same word most likely; ``None`` likewise.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Fidelity:
 
     @property
     def loss(self) -> float:
-        """Mean over all tokens."""
+        """The mean loss over all tokens."""
         return math.fsum(map(mul, self.losses, self.tokens)) / sum(self.tokens)
 
 
@@ -41,34 +41,35 @@ class Fidelity:
 def compare_predictions(
     reference: nn.Module, models: Mapping[str, nn.Module], stream: Stream, bptt: int
 ) -> dict[str, Fidelity]:
-    """Read a stream with the reference and with every model, window by window, hidden states carried over.
+    """Read a stream with the reference and with every model, window by window, carrying their hidden states.
 
     Args:
         reference: float32.
-        models: by name, of the reference's vocabulary; the reference may be one of them.
-        stream: of one column.
-        bptt: longest window, in tokens.
+        models: by name, with the dictionary of the reference. The reference may be one of them.
+        stream: what they read.
+        bptt: longest window, in steps.
     """
     result = {name: Fidelity() for name in models}
-    readers = [StreamReader(model, stream.inputs.shape[1]) for model in (reference, *models.values())]
-    divergence, same, rows = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0), 0
+    modules = [reference, *models.values()]
+    readers = [StreamReader(module, stream.inputs.shape[1]) for module in modules]
+    divergences, agreements, rows = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0), 0
     for window in stream.windows(bptt):
-        told = []
-        for reader in readers:
-            with evaluation_mode(reader.model):
-                told.append(reader.loss_and_output(window))
-        for fidelity, (total, _) in zip(result.values(), told[1:], strict=True):
-            fidelity.losses.append(total.item() / window.tokens)
+        outputs = []
+        for module, reader in zip(modules, readers, strict=True):
+            with evaluation_mode(module):
+                outputs.append(reader.loss_and_output(window))
+        for fidelity, (loss, _) in zip(result.values(), outputs[1:], strict=True):
+            fidelity.losses.append(loss.item() / window.tokens)
             fidelity.tokens.append(window.tokens)
         if stream.loss is None:
-            # Log-probabilities in float32, a row for every target, whatever the model computes in.
-            log_p, *others = [F.log_softmax(output.flatten(0, -2).float(), dim=1) for _, output in told]
+            # Log-probabilities in float32, one row for each target, whatever dtype the model computes in.
+            log_p, *others = [F.log_softmax(output.flatten(0, -2).float(), dim=1) for _, output in outputs]
             rows += len(log_p)
             for name, log_q in zip(models, others, strict=True):
-                divergence[name] += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
-                same[name] += int((log_q.argmax(1) == log_p.argmax(1)).sum())
+                divergences[name] += F.kl_div(log_q, log_p, reduction="sum", log_target=True).item()
+                agreements[name] += int((log_q.argmax(1) == log_p.argmax(1)).sum())
     if stream.loss is None:
         for name, fidelity in result.items():
-            fidelity.kl = divergence[name] / rows
-            fidelity.agreement = same[name] / rows
+            fidelity.kl = divergences[name] / rows
+            fidelity.agreement = agreements[name] / rows
     return result

@@ -1,60 +1,58 @@
-"""Which saved run a session is compared with: :func:`choose`."""
+"""Selects the saved run that a session is compared with: :func:`select_baseline`."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from lstmq.gate.judge import is_noisy
-from lstmq.gate.processes import HERE
-from lstmq.gate.runs import Run, differences
+from lstmq.gate.runs import Conditions, Run
 from lstmq.gate.verdicts import Outcome
 
 
 def select_baseline(
-    found: Iterable[Run],
-    now: Mapping[str, Any],
+    runs: Iterable[Run],
+    now: Conditions,
     schemes: Collection[str] = (),
     *,
     named: bool = False,
     required: bool = False,
 ) -> tuple[Run | None, str]:
-    """Return the newest run that can be compared with, passed, and has all the schemes; and say which it is.
+    """Return the newest comparable run that passed and has every scheme, and a sentence that says which one it is.
 
-    A run that failed stays red until its figures are accepted, which is done by naming it: then it is taken if there is
-    no better one. So is, unless one is required, a run that lacks a scheme.
+    A run that failed is used only if the user named it. Naming a run accepts its figures. The same holds for a run that
+    lacks a scheme, unless a baseline is required.
 
     Args:
-        found: saved runs, the newest first; no more of them are read than need be.
-        now: the conditions of what is to be compared, as :func:`lstmq.runs.conditions` gives them.
-        schemes: what is to be compared.
-        named: whether these runs were asked for, rather than any there are.
-        required: whether it is an error if there is none.
+        runs: saved runs, the newest first. They are read one by one, until one fits.
+        now: the conditions of the session.
+        schemes: the schemes to compare.
+        named: whether the user named these runs.
+        required: whether it is an error if no run fits.
 
     Raises:
-        ValueError: in one line, if there is none and it is required.
+        ValueError: in one line, if no run fits and one is required.
     """
-    second: tuple[Run, str] | None = None
+    fallback: tuple[Run, str] | None = None
     reasons = []
-    for run in found:
-        why = why_not_comparable(now, run)
-        but: list[str] = []
+    for run in runs:
+        obstacles = why_not_comparable(now, run)
+        reservations: list[str] = []
         if run.outcome != Outcome.PASS:
-            (but if named else why).append(f"it did not pass itself: {run.outcome}")
-        if missing := [scheme for scheme in schemes if scheme not in run.recording.seconds[HERE]]:
-            (why if required else but).append(f"it has no {', '.join(missing)}")
-        if not why and not but:
+            (reservations if named else obstacles).append(f"it did not pass: {run.outcome}")
+        if missing := [scheme for scheme in schemes if scheme not in run.recording.here.seconds]:
+            (obstacles if required else reservations).append(f"it has no {', '.join(missing)}")
+        if not obstacles and not reservations:
             return run, f"the run of {run.date}"
-        if why:
-            reasons.append(f"the run of {run.date} cannot be compared with: {'; '.join(why)}")
-        elif second is None:
-            second = run, f"the run of {run.date}, though {'; '.join(but)}"
-    if second:
-        return second
+        if obstacles:
+            reasons.append(f"the run of {run.date} cannot be compared: {'; '.join(obstacles)}")
+        elif fallback is None:
+            fallback = run, f"the run of {run.date}, although {'; '.join(reservations)}"
+    if fallback:
+        return fallback
     reason = reasons[0] if reasons else "no saved run was found"
     if required:
-        raise ValueError(f"--gate-baseline=require: {reason}")
-    return None, f"{reason}; judged by floors alone"
+        raise ValueError(f"a baseline is required: {reason}")
+    return None, f"{reason}; judged by limits only"
 
 
-def why_not_comparable(now: Mapping[str, Any], run: Run) -> list[str]:
-    """Return why a saved run cannot be compared with, under the conditions ``now``; nothing if it can."""
-    return differences(now, run.conditions) + (["it was too noisy there itself"] if is_noisy(run) else [])
+def why_not_comparable(now: Conditions, run: Run) -> list[str]:
+    """Return why a session under these conditions cannot be compared with a run; empty if it can."""
+    return now.differences(run.conditions) + (["it was too noisy"] if is_noisy(run) else [])

@@ -1,154 +1,155 @@
-"""Judging what a session measured: by floors, another environment, a saved run. It knows nothing of pytest."""
+"""Judges a run: every figure against its limit, the other environment, and the baseline. Independent of pytest."""
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from lstmq.gate.limits import OTHER_CASES, Limits, describe_limit, limits_for
+from lstmq.gate.limits import OTHER_CASES, Limits, limits_for
 from lstmq.gate.paired import judge_against, judge_baseline
-from lstmq.gate.processes import HERE, THERE
+from lstmq.gate.recording import EnvironmentRecording
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, interval_over_processes
 from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, not_measured
-from lstmq.gate.worker import FLOAT32_COPY
 from lstmq.quantization import FLOAT32
 
-# benchmarks/study/ tries them; the second was set by sessions of it.
-COPY_TOLERANCE = 0.02  # float32's copy lies in other memory, which makes it this much slower or faster and no more
-COPY_MAX_WIDTH = 0.4  # from end to end of the interval; idle, one process whose four slices are off makes it up to 0.25
+# benchmarks/study measures how often these are right. The second was chosen from sessions of that study.
+COPY_TOLERANCE = 0.02  # share by which float32 and its copy may differ because they lie elsewhere in memory
+COPY_MAX_WIDTH = 0.4  # widest interval of that ratio; on an idle machine, one unlucky process makes it up to 0.25
 DID_NOT_FINISH = "its benchmark was deselected, skipped, renamed, or failed"
 
 
 def judge_run(run: Run, baseline: Run | None = None) -> list[Verdict]:
-    """Judge all that a run gates, and fail closed: a scheme whose benchmark did not end is not measured."""
+    """Return a verdict for everything that a run gates. A scheme whose benchmark did not finish is not measured."""
     verdicts = judge_session(run)
-    for scheme in run.recording.plan["schemes"]:
-        if scheme in run.cases or scheme in run.recording.environments[HERE]["absent"]:
+    for scheme in run.recording.plan.schemes:
+        if scheme in run.cases or scheme in run.recording.here.absent:
             verdicts += judge_scheme(run, scheme, baseline)
         else:
             verdicts.append(not_measured(scheme, "all", DID_NOT_FINISH))
-    return verdicts + judge_other_cases(run.others, run.failures, run.floors, run.machine["isa"], run.exempt)
-
-
-def judge_other_cases(
-    others: Mapping[str, Mapping[str, Mapping[str, float]]],
-    failures: Collection[str],
-    floors: Limits,
-    isa: str,
-    exempt: Collection[str],
-) -> list[Verdict]:
-    """Judge the cases that are no scheme's: those with figures, those that have only rows, those that failed."""
-    verdicts = []
-    for case, figures in others.items():
-        verdicts += judge_other_case(case, figures, floors, isa, exempt)
-    for case in OTHER_CASES:
-        if case not in others and limits_for(floors, case, isa):
-            verdicts.append(not_measured(case, "all", DID_NOT_FINISH))
-    failed = [not_measured(case, "all", "it failed, and for no figure", "case") for case in failures]
-    return verdicts + [replace(verdict, outcome=Outcome.FAIL) for verdict in failed]
-
-
-def judge_other_case(
-    case: str, figures: Mapping[str, Mapping[str, float]], floors: Limits, isa: str, exempt: Collection[str]
-) -> list[Verdict]:
-    """Hold the figures of a case that is no scheme's, intervals as mappings, against its rows."""
-    intervals = {metric: ConfidenceInterval(**figure) for metric, figure in figures.items()}
-    # Training is measured on the sample's small model, whatever the workload.
-    return judge_limits(case, intervals, floors, isa, exempt if case != "train" else ())
-
-
-def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Verdict]:
-    """Ask all the questions of one scheme. Of an invalid session only what is not noisy is judged."""
-    here = run.recording.environments[HERE]
-    if scheme in here["absent"]:
-        return [not_measured(scheme, "all", here["absent"][scheme])]
-    if not limits_for(run.floors, scheme, run.machine["isa"]):
-        return [not_measured(scheme, "all", "the floors have no row of it")]
-    verdicts = judge_limits(scheme, run.figures(scheme), run.floors, run.machine["isa"], run.exempt)
-    verdicts = [_with_arms(run, scheme, verdict) if verdict.metric == "speedup" else verdict for verdict in verdicts]
-    if THERE in run.recording.environments:
-        verdicts += judge_against(run, scheme)
-    if baseline:
-        verdicts += judge_baseline(run, baseline, scheme)
-    if is_noisy(run):
-        verdicts = [_invalid(verdict) for verdict in verdicts]
-    return verdicts
-
-
-def _invalid(verdict: Verdict) -> Verdict:
-    if not verdict.figure.lower < verdict.figure.upper or verdict.outcome is Outcome.UNJUDGED:
-        return verdict
-    return replace(verdict, outcome=Outcome.INVALID, details=f"too noisy to judge here; {verdict.details}")
-
-
-def is_noisy(run: Run) -> bool:
-    """Tell whether float32 differed from its own copy, in any environment."""
-    return any(verdict.outcome is Outcome.INVALID for verdict in judge_session(run))
+    return verdicts + judge_other_cases(run.others, run.failures, run.limits, run.machine.isa, run.exempt)
 
 
 def judge_session(run: Run) -> list[Verdict]:
-    """See whether float32 and a copy of itself are equally fast, as they are, in each environment."""
-    return [_judge_copy(run, environment) for environment in run.recording.environments]
+    """Check, in each environment, that float32 and its copy are equally fast."""
+    return [_judge_copy(name, environment) for name, environment in run.recording.environments.items()]
 
 
-def _judge_copy(run: Run, environment: str) -> Verdict:
-    figure = interval_over_processes(run.ratios((environment, FLOAT32), (environment, FLOAT32_COPY)))
-    off = not (figure.lower <= 1 + COPY_TOLERANCE and figure.upper >= 1 - COPY_TOLERANCE)
-    noisy = off or not figure.width <= COPY_MAX_WIDTH
+def _judge_copy(name: str, environment: EnvironmentRecording) -> Verdict:
+    figure = interval_over_processes(environment.copy_ratios())
+    is_equal = figure.lower <= 1 + COPY_TOLERANCE and figure.upper >= 1 - COPY_TOLERANCE
+    is_calm = is_equal and figure.width <= COPY_MAX_WIDTH
     return Verdict(
         question="session",
         case=FLOAT32,
-        metric="over its own copy" if environment == HERE else f"over its own copy, {environment}",
-        outcome=Outcome.INVALID if noisy else Outcome.PASS,
+        metric="over its copy" if name == "here" else f"over its copy, {name}",
+        outcome=Outcome.PASS if is_calm else Outcome.INVALID,
         figure=figure,
         limit=f"1 within {COPY_TOLERANCE:.0%}, no wider than {COPY_MAX_WIDTH:.0%}",
-        details="too noisy to judge here: run again, elsewhere, or with more --pairs" if noisy else "",
+        details="" if is_calm else "too noisy to judge: run again, on a calmer machine, or with more --gate-slices",
     )
 
 
+def is_noisy(run: Run) -> bool:
+    """Return whether float32 and its copy differ in any environment."""
+    return any(verdict.outcome is Outcome.INVALID for verdict in judge_session(run))
+
+
+def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Verdict]:
+    """Judge one scheme. In a noisy session, only the exact figures are judged."""
+    if scheme in run.recording.here.absent:
+        return [not_measured(scheme, "all", run.recording.here.absent[scheme])]
+    if not limits_for(run.limits, scheme, run.machine.isa):
+        return [not_measured(scheme, "all", "the limits have no row for it")]
+    verdicts = judge_limits(scheme, run.figures(scheme), run.limits, run.machine.isa, run.exempt)
+    verdicts = [_with_times(run, verdict) if verdict.metric == "speedup" else verdict for verdict in verdicts]
+    if run.recording.there:
+        verdicts += judge_against(run.recording, scheme)
+    if baseline:
+        verdicts += judge_baseline(run, baseline, scheme)
+    return [_invalidate(verdict) for verdict in verdicts] if is_noisy(run) else verdicts
+
+
+def _with_times(run: Run, verdict: Verdict) -> Verdict:
+    """Add the times of the scheme and of float32 to a verdict."""
+    if verdict.figure is None:
+        return verdict
+    times = f"{verdict.case} {run.us_per_token(verdict.case):.1f} us/token; {FLOAT32} {run.us_per_token(FLOAT32):.1f}"
+    return replace(verdict, details="; ".join(filter(None, [times, verdict.details])))
+
+
+def _invalidate(verdict: Verdict) -> Verdict:
+    """Return the verdict of a noisy session: a figure that is not exact is invalid."""
+    if verdict.figure is None or not verdict.figure.lower < verdict.figure.upper or verdict.outcome is Outcome.UNJUDGED:
+        return verdict
+    return replace(verdict, outcome=Outcome.INVALID, details=f"too noisy to judge; {verdict.details}")
+
+
 def judge_limits(
-    case: str, figures: Mapping[str, ConfidenceInterval], floors: Limits, isa: str, exempt: Collection[str] = ()
+    case: str,
+    figures: Mapping[str, ConfidenceInterval],
+    limits: Limits,
+    isa: str,
+    exempt: Collection[str] = (),
 ) -> list[Verdict]:
-    """Hold each figure of a case against its row; a row whose figure is not there is not measured.
+    """Judge the figures of a case by its limits. A limit without a figure is not measured.
 
     Args:
-        case: ``int8``, say.
+        case: such as ``int8``.
         figures: by metric.
-        floors: from :func:`lstmq.floors.load_floors`.
-        isa: the processor's, as :mod:`lstmq.machine` tells it.
-        exempt: metrics that these floors are not for.
+        limits: from :func:`~lstmq.gate.limits.load_limits`.
+        isa: the instruction set of the processor.
+        exempt: metrics that the limits do not apply to.
     """
-    rows = limits_for(floors, case, isa)
+    rows = limits_for(limits, case, isa)
     verdicts = []
     for metric, figure in figures.items():
-        row, details = rows.get(metric), ""
+        row, details = rows.get(metric), []
         if row is None or metric in exempt:
             outcome = Outcome.UNJUDGED
-            limit = "no limit" if row is None else "its limit is of another shape or text"
+            limit = "no limit" if row is None else "its limit is for another shape or text"
         else:
-            outcome = decide(figure, row.get("at_least", -math.inf), row.get("at_most", math.inf))
-            limit = describe_limit(row)
-            if outcome is not Outcome.PASS and "measured" in row:
-                details = f"it was {row['measured']} on {row.get('date', 'a day')}, {row.get('machine', 'a machine')}"
-        if outcome is Outcome.INCONCLUSIVE:
-            details += f"{'; ' * bool(details)}{MEASURE_MORE}"
+            outcome, limit = decide(figure, row.at_least, row.at_most), str(row)
+            if outcome is not Outcome.PASS and row.measured is not None:
+                details.append(
+                    f"measured {row.measured} on {row.date or 'an unknown day'}, {row.machine or 'elsewhere'}"
+                )
+            if outcome is Outcome.INCONCLUSIVE:
+                details.append(MEASURE_MORE)
         verdicts.append(
             Verdict(
-                question="floor",
+                question="limit",
                 case=case,
                 metric=metric,
                 outcome=outcome,
                 figure=figure,
                 limit=limit,
-                details=details,
+                details="; ".join(details),
             )
         )
-    for metric in rows.keys() - figures.keys():
-        verdicts.append(not_measured(case, metric, f"a row for none of {', '.join(figures)}"))
-    return verdicts
+    missing = [metric for metric in rows if metric not in figures]
+    return verdicts + [not_measured(case, metric, f"no such figure among {', '.join(figures)}") for metric in missing]
 
 
-def _with_arms(run: Run, scheme: str, verdict: Verdict) -> Verdict:
-    """Say both arms in us/token before what there is to say."""
-    arms = [f"{arm} {run.us_per_token(HERE, arm):.1f}" for arm in (scheme, FLOAT32)]
-    return replace(verdict, details=f"{arms[0]} us/token; {arms[1]}{'; ' * bool(verdict.details)}{verdict.details}")
+def judge_other_cases(
+    others: Mapping[str, Mapping[str, ConfidenceInterval]],
+    failures: Collection[str],
+    limits: Limits,
+    isa: str,
+    exempt: Collection[str],
+) -> list[Verdict]:
+    """Judge the benchmarks that do not measure a scheme, and report those that failed or did not run."""
+    verdicts = []
+    for case, figures in others.items():
+        verdicts += judge_other_case(case, figures, limits, isa, exempt)
+    for case in OTHER_CASES:
+        if case not in others and limits_for(limits, case, isa):
+            verdicts.append(not_measured(case, "all", DID_NOT_FINISH))
+    failed = [not_measured(case, "all", "it failed without a figure", "case") for case in failures]
+    return verdicts + [replace(verdict, outcome=Outcome.FAIL) for verdict in failed]
+
+
+def judge_other_case(
+    case: str, figures: Mapping[str, ConfidenceInterval], limits: Limits, isa: str, exempt: Collection[str]
+) -> list[Verdict]:
+    """Judge a benchmark that does not measure a scheme."""
+    # Training is measured with the small model of the sample, whatever the workload, so nothing is exempt there.
+    return judge_limits(case, figures, limits, isa, exempt if case != "train" else ())

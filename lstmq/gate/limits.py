@@ -1,71 +1,163 @@
-"""Limits that a file holds: :func:`load_floors`."""
+"""Limits: read from a TOML file, looked up for a processor, and proposed from new measurements."""
 
+import json
 import tomllib
-from collections.abc import Mapping
-from datetime import date, time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
 from typing import Any
 
-from lstmq.comparison import INSTRUCTION_SETS
+import msgspec
+
+from lstmq.comparison import INSTRUCTION_SETS, Machine
+from lstmq.gate.verdicts import Outcome, Verdict
 from lstmq.quantization import SCHEMES
 
-OTHER_CASES = ("evaluate", "train", "corpus")  # cases of the benchmarks that are no scheme's
-Limit = Mapping[str, Any]
-"""A limit: ``at_least``, ``at_most`` or both, and what it was ``measured`` as, when, where and by which command."""
+OTHER_CASES = ("evaluate", "train", "corpus", "startup")  # benchmarks that do not measure a scheme
+RATIOS = ("speedup", "size_ratio", "overhead", "bytes_per_token")
 
-Limits = Mapping[str, Mapping[str, Any]]
-"""Rows by case and metric; under a case, an instruction set's name holds the rows that replace them there."""
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One row of a limits file: a figure has to be at least or at most a number, or both.
+
+    Attributes:
+        at_least: smallest figure that passes.
+        at_most: largest figure that passes.
+        measured: the figure when the limit was set.
+        date: when it was measured.
+        machine: where it was measured.
+        command: how it was measured.
+    """
+
+    at_least: float | None = None
+    at_most: float | None = None
+    measured: float | None = None
+    date: str = ""
+    machine: str = ""
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("expected at_least or at_most")
+        for number in (self.at_least, self.at_most, self.measured):
+            if number is not None and not abs(number) < 1e300:
+                raise ValueError(f"expected a finite number, found {number}")
+
+    def __str__(self) -> str:
+        ends = (("at least", self.at_least), ("at most", self.at_most))
+        return " and ".join(f"{words} {number:g}" for words, number in ends if number is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseLimits:
+    """The limits of one case by metric.
+
+    Attributes:
+        default: for every processor.
+        by_isa: for processors with this instruction set. They replace the default ones.
+    """
+
+    default: dict[str, Limit]
+    by_isa: dict[str, dict[str, Limit]] = field(default_factory=dict)
+
+
+Limits = Mapping[str, CaseLimits]
+"""Limits by case."""
 
 
 def load_limits(path: Path) -> Limits:
-    """Read a TOML file of ``[case]`` tables with a row for every metric: ``speedup = { at_least = 1.4 }``.
+    """Read a TOML file with one ``[case]`` table for each case, and in it one row for each metric.
 
-    ``[case.avx2]`` holds the rows for processors whose widest integer instructions are those.
+    A row looks like ``speedup = { at_least = 1.4 }``. A table such as ``[int8.avx2]`` holds the rows for processors whose
+    widest integer instruction set is AVX2.
 
     Raises:
-        ValueError: if it is not that.
+        ValueError: in one line, if the file is not valid.
         OSError: if it cannot be read.
     """
     try:
-        floors: Limits = _dates_as_text(tomllib.loads(path.read_text(encoding="utf-8")))
+        tables: dict[str, Any] = msgspec.to_builtins(tomllib.loads(path.read_text(encoding="utf-8")))  # dates as text
     except ValueError as error:  # not TOML, or not UTF-8
         raise ValueError(f"{path}: {error}") from None
-    check_limits(floors, str(path))
-    if unknown := floors.keys() - {*SCHEMES, *OTHER_CASES}:
-        there = ", ".join([*SCHEMES, *OTHER_CASES])
-        raise ValueError(f"{path}: no such case: {', '.join(sorted(unknown))}; there are {there}")
-    return floors
+    if unknown := tables.keys() - {*SCHEMES, *OTHER_CASES}:
+        known = ", ".join([*SCHEMES, *OTHER_CASES])
+        raise ValueError(f"{path}: no such case: {', '.join(sorted(unknown))}; expected {known}")
+    return {case: _case_limits(table, case, path) for case, table in tables.items()}
 
 
-def _dates_as_text(value: Any) -> Any:
-    """Return what was read with text for dates, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: _dates_as_text(inner) for key, inner in value.items()}
-    return value.isoformat() if isinstance(value, date | time) else value  # a datetime is a date
+def _case_limits(table: object, case: str, path: Path) -> CaseLimits:
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: expected a table [{case}], found {table!r:.60}")
+    by_isa = {name: rows for name, rows in table.items() if name in INSTRUCTION_SETS and isinstance(rows, dict)}
+    return CaseLimits(
+        default={
+            metric: _limit(row, f"{case} {metric}", path) for metric, row in table.items() if metric not in by_isa
+        },
+        by_isa={
+            isa: {metric: _limit(row, f"{case} {isa} {metric}", path) for metric, row in rows.items()}
+            for isa, rows in by_isa.items()
+        },
+    )
 
 
-def check_limits(floors: Limits, origin: str) -> None:
-    """Raise ``ValueError``, naming ``origin``, if these are no floors."""
-    for case, table in floors.items():
-        rows = dict(table) if isinstance(table, Mapping) else {"": table}
-        for isa in [name for name in rows if name in INSTRUCTION_SETS and isinstance(rows[name], Mapping)]:
-            rows |= {f"{isa} {metric}": row for metric, row in rows.pop(isa).items()}
-        for metric, row in rows.items():
-            describe_limit = (
-                [row[key] for key in ("at_least", "at_most") if key in row] if isinstance(row, Mapping) else []
-            )
-            measured = row.get("measured", 0) if isinstance(row, Mapping) else 0
-            numbers = [*describe_limit, measured]
-            if not describe_limit or not all(isinstance(each, int | float) and abs(each) < 1e300 for each in numbers):
-                raise ValueError(f"{origin}: expected at_least or at_most, numbers, for {case} {metric}, found {row}")
+def _limit(row: object, name: str, path: Path) -> Limit:
+    try:
+        return msgspec.convert(row, Limit)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: expected at_least or at_most, numbers, for {name}, found {row} ({error})") from None
 
 
-def limits_for(floors: Limits, case: str, isa: str) -> dict[str, Limit]:
-    """Return the rows of a case by metric, for processors with these instructions."""
-    table = floors.get(case, {})
-    return {metric: row for metric, row in table.items() if metric not in INSTRUCTION_SETS} | dict(table.get(isa, {}))
+def limits_for(limits: Limits, case: str, isa: str) -> dict[str, Limit]:
+    """Return the limits of a case by metric, for processors with this instruction set."""
+    if case not in limits:
+        return {}
+    return limits[case].default | limits[case].by_isa.get(isa, {})
 
 
-def describe_limit(row: Limit) -> str:
-    """Return what the row demands, in words."""
-    return " and ".join(f"{key.replace('_', ' ')} {row[key]:g}" for key in ("at_least", "at_most") if key in row)
+def proposed_limits(verdicts: Iterable[Verdict], limits: Limits, machine: Machine, date: str, command: str) -> str:
+    """Return TOML tables with new rows for the limits that figures failed; empty if none failed.
+
+    Args:
+        verdicts: of one session.
+        limits: the limits that it was judged by.
+        machine: where it was measured.
+        date: of the session, ISO 8601.
+        command: that ran the session.
+    """
+    tables: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        limit = limits_for(limits, verdict.case, machine.isa).get(verdict.metric)
+        if verdict.question == "limit" and verdict.outcome is Outcome.FAIL and limit and verdict.figure_text:
+            assert verdict.figure  # noqa: S101 - it has a text
+            for_isa = verdict.metric in limits[verdict.case].by_isa.get(machine.isa, {})
+            table = f"{verdict.case}.{machine.isa}" if for_isa else verdict.case
+            row = proposed_limit(verdict.metric, limit, verdict.figure.median, machine, date, command)
+            tables.setdefault(table, []).append(row)
+    return "".join("\n".join([f"[{name}]", *rows]) + "\n" for name, rows in tables.items())
+
+
+def proposed_limit(metric: str, limit: Limit, figure: float, machine: Machine, date: str, command: str) -> str:
+    """Return a row of TOML that leaves as much margin around ``figure`` as the old row left around its measurement.
+
+    The margin of a ratio is a share of it. The margin of a difference is an amount.
+    """
+    fields = []
+    for key, end, rounding in (("at_least", limit.at_least, ROUND_FLOOR), ("at_most", limit.at_most, ROUND_CEILING)):
+        if end is not None:
+            measured = end if limit.measured is None else limit.measured
+            moved = figure * (end / measured) if metric in RATIOS and measured else figure + (end - measured)
+            fields.append(f"{key} = {Context(prec=4, rounding=rounding).create_decimal_from_float(moved):g}")
+    where = f"{machine.cpu} ({machine.isa}), torch {machine.torch}"
+    fields += [
+        f"measured = {figure:.4g}",
+        f"date = {date}",
+        f"machine = {_quoted(where)}",
+        f"command = {_quoted(command)}",
+    ]
+    return f"{metric} = {{ {', '.join(fields)} }}"
+
+
+def _quoted(text: str) -> str:
+    """Return text as a TOML string, which is a JSON string except for one character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

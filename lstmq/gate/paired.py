@@ -1,40 +1,41 @@
-"""A scheme against itself: in another environment of the same session, :func:`judge_against`, or in a saved run."""
+"""Judges a scheme against itself: in another environment of the same session, or in a saved run."""
 
 import math
 from dataclasses import replace
 
-from lstmq.gate.processes import HERE, THERE
+from lstmq.gate.recording import EnvironmentRecording, Recording, ratios
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes, median_interval
 from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, format_number, not_measured
 from lstmq.quantization import FLOAT32
 
-# benchmarks/study/ tries them on sessions other than those that they were set by.
-AGAINST_TOLERANCE = 0.025  # the share by which a scheme may be slower than in the other environment
-BASELINE_TOLERANCE = 0.25  # the share of a saved run's speedup that another hour, and a busy machine, may take
-FILE_FORMAT_BYTES = (
-    4096  # bytes that another torch's file format may take beside the weights: from 2.2 to 2.13 it was 333
-)
-MAX_LOSS_INCREASE = (
-    0.001  # nats per token, or a share of another loss; rounding anew, in torch 2.14, moved int8 by 0.00008
-)
-MAX_KL_RATIO = 1.25  # times what it was
+# benchmarks/study tests these on other sessions than those they were chosen from.
+AGAINST_TOLERANCE = 0.025  # share by which a scheme may be slower than in the other environment
+BASELINE_TOLERANCE = 0.25  # share of a baseline's speedup that may be lost to another hour and a busy machine
+FILE_FORMAT_BYTES = 4096  # that the file format of another torch may add; from torch 2.2 to 2.13 it added 333
+MAX_LOSS_INCREASE = 0.001  # nats per token, or a share of a loss with another unit; torch 2.14 moved int8 by 0.00008
+MAX_KL_RATIO = 1.25
 
 
-def judge_against(run: Run, scheme: str) -> list[Verdict]:
-    """Hold a scheme against itself in the other environment, slice by slice of the same session."""
-    absent = run.recording.environments[THERE]["absent"]
-    if scheme in absent:
-        return [not_measured(scheme, "slower", f"not there: {absent[scheme]}", "against")]
-    return [judge_slower(run, scheme), *_judge_exact_figures("against", scheme, (run, HERE), (run, THERE))]
+def judge_against(recording: Recording, scheme: str) -> list[Verdict]:
+    """Judge a scheme against itself in the other environment, slice by slice of the same session."""
+    here, there = recording.here, recording.there
+    assert there  # noqa: S101 - the caller has checked it
+    if scheme in there.absent:
+        return [not_measured(scheme, "slower", f"not in the other environment: {there.absent[scheme]}", "against")]
+    return [judge_slower(recording, scheme), *_judge_exact_figures("against", scheme, here, there)]
 
 
-def judge_slower(run: Run, scheme: str) -> Verdict:
+def judge_slower(recording: Recording, scheme: str) -> Verdict:
     """Judge the seconds of a scheme here over its seconds there."""
-    slower = interval_over_processes(run.ratios((HERE, scheme), (THERE, scheme)))
-    float32 = interval_over_processes(run.ratios((HERE, FLOAT32), (THERE, FLOAT32)))
+    here, there, plan = recording.here, recording.there, recording.plan
+    assert there  # noqa: S101 - the caller has checked it
+    slower, float32 = (
+        interval_over_processes(ratios(here.seconds[model], there.seconds[model])) for model in (scheme, FLOAT32)
+    )
     outcome = decide(slower, at_most=1 + AGAINST_TOLERANCE)
-    advice = f"; {MEASURE_MORE}" if outcome is Outcome.INCONCLUSIVE else ""
+    times = [(model, here.us_per_token(model, plan), there.us_per_token(model, plan)) for model in (scheme, FLOAT32)]
+    details = _describe_times(times, "there", [slower.median, float32.median])
     return Verdict(
         question="against",
         case=scheme,
@@ -42,29 +43,27 @@ def judge_slower(run: Run, scheme: str) -> Verdict:
         outcome=outcome,
         figure=slower,
         limit=f"at most {1 + AGAINST_TOLERANCE}",
-        details=_describe_arms(scheme, (run, HERE), (run, THERE), (slower.median, float32.median)) + advice,
+        details=f"{details}; {MEASURE_MORE}" if outcome is Outcome.INCONCLUSIVE else details,
     )
 
 
 def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
-    """Hold a scheme against a saved run: its speedup, its bytes, its predictions."""
-    if scheme not in baseline.recording.seconds[HERE]:
+    """Judge a scheme against a saved run: its speedup, its bytes and its predictions."""
+    now, then = run.recording.here, baseline.recording.here
+    if scheme not in then.seconds:
         verdict = not_measured(scheme, "kept speedup", "the baseline has no such scheme", "baseline")
         return [replace(verdict, outcome=Outcome.UNJUDGED)]
-    return [
-        judge_kept_speedup(run, baseline, scheme),
-        *_judge_exact_figures("baseline", scheme, (run, HERE), (baseline, HERE)),
-    ]
+    return [judge_kept_speedup(run, baseline, scheme), *_judge_exact_figures("baseline", scheme, now, then)]
 
 
 def judge_kept_speedup(run: Run, baseline: Run, scheme: str) -> Verdict:
-    """Judge which share of a saved run's speedup is left; what another hour and other work may take is allowed."""
+    """Judge the share of a baseline's speedup that is left."""
     now, then = run.speedup(scheme), baseline.speedup(scheme)
-    lowest, highest = max(now.lower, 0) / then.upper, now.upper / then.lower if then.lower > 0 else math.inf
-    kept = ConfidenceInterval(median=now.median / then.median, lower=lowest, upper=highest)
-    changes = [run.us_per_token(HERE, arm) / baseline.us_per_token(HERE, arm) for arm in (scheme, FLOAT32)]
+    lower, upper = max(now.lower, 0) / then.upper, now.upper / then.lower if then.lower > 0 else math.inf
+    kept = ConfidenceInterval(median=now.median / then.median, lower=lower, upper=upper)
+    times = [(model, run.us_per_token(model), baseline.us_per_token(model)) for model in (scheme, FLOAT32)]
+    details = _describe_times(times, "then", [after / before for _, after, before in times])
     outcome = decide(kept, at_least=1 - BASELINE_TOLERANCE)
-    advice = "; --gate-against decides it" if outcome is Outcome.INCONCLUSIVE else ""
     return Verdict(
         question="baseline",
         case=scheme,
@@ -72,30 +71,28 @@ def judge_kept_speedup(run: Run, baseline: Run, scheme: str) -> Verdict:
         outcome=outcome,
         figure=kept,
         limit=f"at least {1 - BASELINE_TOLERANCE} of {then.median:.3g}",
-        details=_describe_arms(scheme, (run, HERE), (baseline, HERE), (changes[0], changes[1])) + advice,
+        details=f"{details}; --gate-against decides it" if outcome is Outcome.INCONCLUSIVE else details,
     )
 
 
-def _judge_exact_figures(question: str, scheme: str, now: tuple[Run, str], then: tuple[Run, str]) -> list[Verdict]:
-    """Compare what is not noisy: bytes exactly, the losses of the same windows, the divergence from float32."""
-    sizes = [run.size(environment, scheme) for run, environment in (now, then)]
-    fidelity = [run.fidelity(environment, scheme) for run, environment in (now, then)]
-    if fidelity[0].tokens != fidelity[1].tokens:
-        return [not_measured(scheme, "loss moved", "losses of other windows", question)]
-    moved = [a - b for a, b in zip(fidelity[0].losses, fidelity[1].losses, strict=True)]
-    window = median_interval(moved)
-    loss, kl, was = fidelity[0].loss - fidelity[1].loss, fidelity[0].kl, fidelity[1].kl
-    worse = (
-        MAX_LOSS_INCREASE if was is not None else MAX_LOSS_INCREASE * abs(fidelity[1].loss)
-    )  # a loss of one's own has any unit
-    torches = {run.recording.environments[environment]["machine"]["torch"] for run, environment in (now, then)}
-    size = sizes[1] + (FILE_FORMAT_BYTES if len(torches) > 1 else 0)
-    figures = [
-        ("bytes", sizes[0], size, f"{sizes[0] - sizes[1]:+,} bytes" if sizes[0] != sizes[1] else ""),
-        ("loss moved", loss, worse, f"the median window's by [{window.lower:+.2g}, {window.upper:+.2g}]"),
+def _judge_exact_figures(
+    question: str, scheme: str, now: EnvironmentRecording, then: EnvironmentRecording
+) -> list[Verdict]:
+    """Judge what is not noisy: the bytes, the losses of the same windows, and the divergence from float32."""
+    after, before = now.fidelity[scheme], then.fidelity[scheme]
+    if after.tokens != before.tokens:
+        return [not_measured(scheme, "loss moved", "the losses have different windows", question)]
+    window = median_interval([a - b for a, b in zip(after.losses, before.losses, strict=True)])
+    max_increase = MAX_LOSS_INCREASE if before.kl is not None else MAX_LOSS_INCREASE * abs(before.loss)
+    size, size_before = now.sizes[scheme].total, then.sizes[scheme].total
+    max_size = size_before + (FILE_FORMAT_BYTES if now.machine.torch != then.machine.torch else 0)
+    window_text = f"by [{window.lower:+.2g}, {window.upper:+.2g}] in the median window"
+    figures: list[tuple[str, float, float, str]] = [
+        ("bytes", size, max_size, f"{size - size_before:+,} bytes" if size != size_before else ""),
+        ("loss moved", after.loss - before.loss, max_increase, window_text),
     ]
-    if kl is not None and was is not None:
-        figures.append(("kl", kl, MAX_KL_RATIO * was + 1e-6, ""))
+    if after.kl is not None and before.kl is not None:
+        figures.append(("kl", after.kl, MAX_KL_RATIO * before.kl + 1e-6, ""))
     return [
         Verdict(
             question=question,
@@ -110,16 +107,21 @@ def _judge_exact_figures(question: str, scheme: str, now: tuple[Run, str], then:
     ]
 
 
-def _describe_arms(scheme: str, now: tuple[Run, str], then: tuple[Run, str], changes: tuple[float, float]) -> str:
-    """Say both arms in us/token, now and then, and which moved, by the times that each takes of what it took."""
-    other = "there" if then[1] == THERE else "then"
-    arms = [
-        f"{arm} {now[0].us_per_token(now[1], arm):.1f}{unit}, {other} {then[0].us_per_token(then[1], arm):.1f}"
-        for arm, unit in ((scheme, " us/token"), (FLOAT32, ""))
+def _describe_times(times: list[tuple[str, float, float]], other: str, changes: list[float]) -> str:
+    """Return the times of both models on both sides, and which model got slower or faster.
+
+    Args:
+        times: the name of a model, its microseconds per token now, and those of the other side.
+        other: ``there`` or ``then``.
+        changes: the time of each model now over that of the other side.
+    """
+    sides = [
+        f"{model} {now:.1f}{unit}, {other} {before:.1f}"
+        for (model, now, before), unit in zip(times, (" us/token", ""), strict=True)
     ]
     moved = [
-        f"{arm} got {'slower' if change > 1 else 'faster'}"
-        for arm, change in zip((scheme, FLOAT32), changes, strict=True)
+        f"{model} got {'slower' if change > 1 else 'faster'}"
+        for (model, _, _), change in zip(times, changes, strict=True)
         if abs(change - 1) > AGAINST_TOLERANCE
     ]
-    return f"{'; '.join(arms)}: {' and '.join(moved) or 'neither moved'}"
+    return f"{'; '.join(sides)}: {' and '.join(moved) or 'no change'}"

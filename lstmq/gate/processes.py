@@ -1,4 +1,4 @@
-"""Other processes as a session sees them: an :class:`Environment`, and a worker of it that is :class:`Asked`."""
+"""Worker processes as a session sees them: an :class:`Environment`, and a :class:`WorkerProcess` that runs in it."""
 
 import json
 import os
@@ -10,22 +10,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+import msgspec
 
 import lstmq
-from lstmq.gate.worker import PROTOCOL
+from lstmq.gate.protocol import PROTOCOL, Hello
 
-HERE, THERE = "here", "there"
-TIMEOUT = 120.0  # seconds of silence after which a worker hangs
+WORKER = ("-P", "-m", "lstmq.gate.worker")  # -P: the current folder may hold another version of lstmq
+TIMEOUT = 120.0  # seconds without an answer after which a worker is killed
+Answer = TypeVar("Answer")
 
 
 class SessionError(ValueError):
-    """A session that cannot go on: a worker that died, hangs, refuses, or is not one of ours."""
+    """A session cannot go on: a worker died, hangs, refused a request, or speaks another protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """A Python with lstmq in it, and what starts a worker there."""
+    """A Python with lstmq installed.
+
+    Attributes:
+        name: ``here`` or ``there``.
+        command: the command that starts a worker.
+        variables: its environment variables.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -33,29 +42,26 @@ class Environment:
 
     @classmethod
     def here(cls) -> "Environment":
-        """Return this interpreter with the very lstmq that is running."""
-        place = str(Path(lstmq.__file__).parents[1])
-        folders = [place, os.environ.get("PYTHONPATH", "")]  # an empty one would be the current folder
-        variables = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
-        return cls(name=HERE, command=_command(sys.executable), variables=variables)
+        """Return this interpreter, with the lstmq that is running."""
+        folder = str(Path(lstmq.__file__).parents[1])
+        search_path = [folder, os.environ.get("PYTHONPATH", "")]  # an empty entry would mean the current folder
+        variables = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, search_path))}
+        return cls(name="here", command=(sys.executable, *WORKER), variables=variables)
 
     @classmethod
     def there(cls, python: str | Path) -> "Environment":
-        """Return another interpreter with what is installed for it, and nothing of this one."""
+        """Return another interpreter, with what is installed for it, and nothing from this one."""
         variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        return cls(name=THERE, command=_command(str(python)), variables=variables)
-
-
-def _command(python: str) -> tuple[str, ...]:
-    return (python, "-P", "-m", "lstmq.gate.worker")  # -P: the current folder may be a checkout of another commit
+        return cls(name="there", command=(str(python), *WORKER), variables=variables)
 
 
 class WorkerProcess:
-    """A worker from outside: started on entering, asked, closed on leaving."""
+    """A worker, as a context manager: the process starts on entering and ends on leaving."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._hung = False
+        self._hello: Hello | None = None
+        self._timed_out = False
 
     def __enter__(self) -> "WorkerProcess":
         self._errors: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
@@ -73,7 +79,6 @@ class WorkerProcess:
         except OSError as error:
             self._errors.close()
             raise SessionError(f"cannot start {self._environment.command[0]}: {error.strerror}") from None
-        self._greeted = False
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,78 +86,92 @@ class WorkerProcess:
         self._process.communicate()
         self._errors.close()
 
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer."""
-        self.send(**request)
-        return self.answer()
+    @property
+    def hello(self) -> Hello:
+        """The first answer of the worker. Reads it at the first use.
 
-    def send(self, **request: Any) -> None:
-        """Send a request; its answer is to be asked for before the next."""
-        if not self._greeted:
-            self._greet()
+        Raises:
+            SessionError: in one line, if the worker speaks another protocol.
+        """
+        if self._hello is None:
+            answer = self._read_answer(TIMEOUT)
+            if answer.get("protocol") != PROTOCOL:
+                raise self._failure(
+                    f"speaks version {answer.get('protocol')} of the protocol (lstmq {answer.get('lstmq')}), "
+                    f"expected version {PROTOCOL} (lstmq {lstmq.__version__})"
+                )
+            self._hello = self._convert(answer, Hello)
+        return self._hello
+
+    def ask(self, answer: type[Answer], do: str, **arguments: Any) -> Answer:
+        """Send a request and return its answer."""
+        self.send(do, **arguments)
+        return self.receive(answer)
+
+    def send(self, do: str, **arguments: Any) -> None:
+        """Send a request without waiting. Receive its answer before you send the next one."""
+        _ = self.hello
+        request = json.dumps({"do": do, **msgspec.to_builtins(arguments)})
         assert self._process.stdin  # noqa: S101 - it is a pipe
         try:
-            with self._watched(TIMEOUT):  # a long request waits for its reader
-                self._process.stdin.write(json.dumps(request) + "\n")
+            with self._time_limit(TIMEOUT):  # a long request waits until the worker reads
+                self._process.stdin.write(request + "\n")
                 self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failure(self._ended(TIMEOUT)) from None
 
-    def answer(self, longer: float = 0.0) -> dict[str, Any]:
-        """Wait for one answer, for :data:`PATIENCE` and so many seconds more."""
-        patience = TIMEOUT + longer
+    def receive(self, answer: type[Answer], extra_seconds: float = 0.0) -> Answer:
+        """Wait for an answer, at most :data:`TIMEOUT` and so many seconds more."""
+        return self._convert(self._read_answer(TIMEOUT + extra_seconds), answer)
+
+    def _read_answer(self, timeout: float) -> dict[str, Any]:
         assert self._process.stdout  # noqa: S101 - it is a pipe
-        with self._watched(patience):
+        with self._time_limit(timeout):
             line = self._process.stdout.readline()
         if not line.endswith("\n"):
-            raise self._failure(self._ended(patience))
+            raise self._failure(self._ended(timeout))
         try:
             answer = json.loads(line)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise self._failure(f"said {line.strip()[:60]!r}")
+            raise self._failure(f"wrote {line.strip()[:60]!r}")
         if "error" in answer:
             raise SessionError(f"the worker {self._environment.name}: {' '.join(str(answer['error']).split())}")
         return answer
 
-    @contextmanager
-    def _watched(self, patience: float) -> Iterator[None]:
-        """Kill the worker if the block takes longer."""
-        watch = threading.Timer(patience, self._give_up)
-        watch.daemon = True  # an interrupt may come while it starts, and is not to wait for it
+    def _convert(self, answer: dict[str, Any], kind: type[Answer]) -> Answer:
         try:
-            watch.start()
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise self._failure(f"gave a wrong answer ({error})") from None
+
+    @contextmanager
+    def _time_limit(self, seconds: float) -> Iterator[None]:
+        """Kill the worker if the block takes longer."""
+        timer = threading.Timer(seconds, self._kill_after_timeout)
+        timer.daemon = True  # an interrupt may arrive while it starts, and must not wait for it
+        try:
+            timer.start()
             yield
         finally:
-            watch.cancel()
+            timer.cancel()
 
-    def _ended(self, patience: float) -> str:
-        return f"said nothing for {patience:.0f} s" if self._hung else "ended"
-
-    def _greet(self) -> None:
-        self._greeted = True
-        self.hello = self.answer()
-        if self.hello.get("protocol") != PROTOCOL:
-            raise self._failure(
-                f"speaks version {self.hello.get('protocol')} of the protocol (lstmq {self.hello.get('lstmq')}), "
-                f"this is version {PROTOCOL} (lstmq {lstmq.__version__})"
-            )
-
-    def _give_up(self) -> None:
-        self._hung = True
+    def _kill_after_timeout(self) -> None:
+        self._timed_out = True
         self._process.kill()
 
+    def _ended(self, timeout: float) -> str:
+        return f"did not answer for {timeout:.0f} s" if self._timed_out else "ended"
+
     def _failure(self, what: str) -> SessionError:
-        """Say what went wrong, with the last line that the worker wrote to standard error."""
+        """Return an error that says what went wrong, with the last line of the worker's standard error."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5 if what == "ended" else 0)
         self._process.kill()
         self._process.wait()
         self._errors.seek(0)
-        last = (self._errors.read().strip().splitlines() or [""])[-1]
-        code = self._process.returncode
-        how = f", exit code {code}" if what == "ended" else ""
-        return SessionError(
-            f"the worker {self._environment.name} ({self._environment.command[0]}) {what}{how}{': ' * bool(last)}{last}"
-        )
+        last_line = (self._errors.read().strip().splitlines() or [""])[-1]
+        exit_code = f", exit code {self._process.returncode}" if what == "ended" else ""
+        message = f"the worker {self._environment.name} ({self._environment.command[0]}) {what}{exit_code}"
+        return SessionError(f"{message}: {last_line}" if last_line else message)

@@ -1,42 +1,38 @@
-"""A run as it lies in pytest-benchmark's JSON: :func:`as_json` and :func:`read`, which takes nothing on trust."""
+"""Runs in pytest-benchmark's JSON files: written by the benchmarks, read and checked here."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lstmq.gate.limits import check_limits
+import msgspec
+
+from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Seconds
 from lstmq.gate.runs import Run
-from lstmq.gate.session import Plan, Recording
-from lstmq.gate.statistics import ConfidenceInterval
-from lstmq.gate.worker import FLOAT32_COPY
+from lstmq.gate.verdicts import Verdict
 from lstmq.quantization import FLOAT32
 
-KEY = "lstmq"  # of pytest-benchmark's JSON
-VERSION = 3  # of what lies under it
-MACHINE = ("cpu", "isa", "torch", "engine", "python")  # what a verdict says of one
-MAX_MODEL_BYTES = 2**63  # bytes of a model
-MAX_FILE_BYTES = 200_000_000  # bytes of a file that is read: 1,000 times what a session writes
+KEY = "lstmq"  # of the run in pytest-benchmark's JSON
+VERSION = 4  # of the format below that key; lstmq 0.1.0 wrote version 3
+MAX_MODEL_BYTES = 2**63
+MAX_FILE_BYTES = 200_000_000  # 1,000 times what a session writes
 
 
 class RunError(ValueError):
-    """A file that is not a saved run that can be judged."""
+    """The file is not a saved run that can be judged."""
 
 
-def as_json(run: Run, verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what lies under :data:`KEY` of pytest-benchmark's JSON."""
-    return {"version": VERSION, **{field.name: getattr(run, field.name) for field in fields(run)}} | {
-        "recording": asdict(run.recording),
-        "verdicts": _finite(list(verdicts)),
-    }
+def run_document(run: Run, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return what the benchmarks save below :data:`KEY`."""
+    document: dict[str, Any] = msgspec.to_builtins(run)
+    return {"version": VERSION, **document, "verdicts": _finite(msgspec.to_builtins(verdicts))}
 
 
 def _finite(value: Any) -> Any:
-    """Return what JSON can hold, for other readers: it has neither infinity nor NaN."""
-    if isinstance(value, Mapping):
+    """Replace infinity and NaN by ``None``, because JSON has neither."""
+    if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
@@ -44,94 +40,71 @@ def _finite(value: Any) -> Any:
 
 
 def read_run(path: Path) -> Run:
-    """Read a file that ``pytest benchmarks`` wrote.
+    """Read a file that ``pytest benchmarks`` saved.
 
     Raises:
-        RunError: in one line, if it is anything else.
+        RunError: in one line, if it is not such a file, is damaged, or was saved by another version of lstmq.
         OSError: if there is no such file, or it cannot be read.
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise RunError(f"{path}: expected a saved run, found {path.stat().st_size:,} bytes")
     try:
         document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested for ever
-        raise RunError(f"{path}: expected a saved run, found no JSON, or a cut one ({error})") from None
-    return from_json(document, str(path))
-
-
-def from_json(document: object, origin: str) -> Run:
-    """Take a run out of pytest-benchmark's JSON; ``origin`` is its name in errors.
-
-    Raises:
-        RunError: in one line, if there is none in it, or one of another version, or a damaged one.
-    """
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        raise RunError(f"{path}: expected a saved run, found no JSON, or a file that was cut off ({error})") from None
     saved = document.get(KEY) if isinstance(document, dict) else None
     if not isinstance(saved, dict):
-        raise RunError(f"{origin}: expected a run of lstmq's benchmarks, found no session in it")
-    if saved.get("version") != VERSION:
-        raise RunError(f"{origin}: expected a run saved in version {VERSION}, found version {saved.get('version')!r}")
+        raise RunError(f"{path}: expected a run of lstmq's benchmarks, found no session in it")
+    if (version := saved.get("version")) != VERSION:
+        hint = ", which lstmq 0.1.0 wrote; measure again with this version" if version == VERSION - 1 else ""
+        raise RunError(f"{path}: expected a run saved in version {VERSION}, found version {version!r}{hint}")
     try:
-        run = Run(**{f.name: saved[f.name] for f in fields(Run)} | {"recording": Recording(**saved["recording"])})
-        _check(run, origin)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{origin}: expected a saved run, found a damaged one: {' '.join(reason.split())}") from None
+        run = msgspec.convert(saved, Run)
+        _check(run)
+    except (ValueError, ArithmeticError, KeyError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise RunError(f"{path}: expected a saved run, found a damaged one: {' '.join(str(error).split())}") from None
     return run
 
 
-def _check(run: Run, origin: str) -> None:
-    """Read all that verdicts are made of, so that what is missing or of another kind is found out at once."""
-    check_limits(run.floors, origin)
-    plan = run.recording.plan
-    Plan(**{key: value for key, value in plan.items() if key != "clock"})
+def _check(run: Run) -> None:
+    """Check across fields what the types cannot say, so that judging a run that was read never fails."""
     datetime.fromisoformat(run.date)
-    if not plan["schemes"]:
+    plan = run.recording.plan
+    if not plan.schemes:
         raise ValueError("a plan without a scheme")
-    _expect(str, plan["clock"], *plan["schemes"], *run.cases, *run.exempt, *run.failures, run.date, run.outcome)
     windows = []
     for name, environment in run.recording.environments.items():
-        _expect(str, environment["lstmq"], environment["place"], *(environment["machine"][key] for key in MACHINE))
-        _expect(bool, environment["pinned"])
-        _expect(Mapping, environment["absent"])
-        _expect(str, *environment["absent"].values())
-        models = environment["models"]
-        if missing := {*plan["schemes"]} - {*models, *environment["absent"]}:
-            raise ValueError(f"nothing of {', '.join(missing)} {name}")
-        if run.recording.seconds[name].keys() != {*models} or not {FLOAT32, FLOAT32_COPY} <= {*models}:
-            raise ValueError(f"times of {', '.join(run.recording.seconds[name])} for the models {', '.join(models)}")
-        for arm, workers in run.recording.seconds[name].items():
-            _check_times(arm, workers, plan)
-            run.us_per_token(name, arm)
-        for model in {*models} - {FLOAT32_COPY}:
-            fidelity = run.fidelity(name, model)
-            _expect(int | float | None, fidelity.kl, fidelity.agreement)
-            if not 0 < run.size(name, model) < MAX_MODEL_BYTES or not 0 < len(fidelity.losses) == len(fidelity.tokens):
-                raise ValueError(f"no size of {model}, or not a loss for each of its windows")
-            _ = fidelity.loss, float(fidelity.kl or 0), float(fidelity.agreement or 0)  # which raise
-            windows.append(fidelity.tokens)
-            _expect(int, *environment["sizes"][model]["parts"].values())
+        if missing := {*plan.schemes} - {*environment.models, *environment.absent}:
+            raise ValueError(f"no figures of {', '.join(missing)} {name}")
+        _check_models(environment, plan)
+        windows += [environment.fidelity[model].tokens for model in environment.models if model != FLOAT32_COPY]
     if any(tokens != windows[0] for tokens in windows):
-        raise ValueError("losses of other windows for one model than for another")
+        raise ValueError("the losses of two models have different windows")
     for scheme in run.cases:
         run.figures(scheme)
-    for figures in run.others.values():
-        for figure in figures.values():
-            _expect(int | float, *asdict(ConfidenceInterval(**figure)).values())
-    run.conditions  # noqa: B018 - it raises
 
 
-def _check_times(arm: str, workers: Any, plan: Mapping[str, Any]) -> None:
-    slices = plan["pairs"] + plan["more"]
-    if len(workers) != plan["workers"] or {len(worker) for worker in workers} != {slices}:
-        raise ValueError(f"not {slices} times for each of {plan['workers']} workers")
-    read_run = plan["pairs"] if arm in (FLOAT32, FLOAT32_COPY) else slices
-    for worker in workers:
-        _expect(int | float, *worker[:read_run])
-        if not all(1e-9 < t < 1e6 for t in worker[:read_run]) or any(t is not None for t in worker[read_run:]):
-            raise ValueError(f"a time of {arm} that is none")
+def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
+    models = {*environment.models}
+    if environment.seconds.keys() != models or not {FLOAT32, FLOAT32_COPY} <= models:
+        raise ValueError(f"times of {', '.join(environment.seconds)} for the models {', '.join(models)}")
+    for model, seconds in environment.seconds.items():
+        _check_seconds(model, seconds, plan)
+    for model in models - {FLOAT32_COPY}:
+        fidelity = environment.fidelity[model]
+        if not 0 < environment.sizes[model].total < MAX_MODEL_BYTES:
+            raise ValueError(f"a size of {model} that is out of range")
+        if not 0 < len(fidelity.losses) == len(fidelity.tokens) or not all(tokens > 0 for tokens in fidelity.tokens):
+            raise ValueError(f"not one loss for each window of {model}")
 
 
-def _expect(kind: Any, *values: object) -> None:
-    for value in values:
-        if not isinstance(value, kind):
-            raise ValueError(f"{str(value)[:60]!r}")
+def _check_seconds(model: str, seconds: Seconds, plan: Plan) -> None:
+    slices = plan.slices + plan.quantized_slices
+    if len(seconds) != plan.workers or {len(process) for process in seconds} != {slices}:
+        raise ValueError(f"not {slices} times for each of {plan.workers} processes")
+    read = plan.slices if model in (FLOAT32, FLOAT32_COPY) else slices
+    for process in seconds:
+        if any(time is None or not 1e-9 < time < 1e6 for time in process[:read]):
+            raise ValueError(f"a time of {model} that is out of range")
+        if any(time is not None for time in process[read:]):
+            raise ValueError(f"a time of {model} for a slice that it does not read")

@@ -1,131 +1,162 @@
-"""What a session was of and what it gave: :class:`Run`, and what runs must have in common to be compared."""
+"""A run: a session, the limits it is judged by, and the conditions that another run must share to be compared."""
 
 import hashlib
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import nn
 
-from lstmq.comparison import Fidelity
+from lstmq.comparison import Fidelity, Machine
 from lstmq.gate.limits import Limits, limits_for
-from lstmq.gate.processes import HERE
-from lstmq.gate.session import Recording
+from lstmq.gate.recording import Plan, Recording, ratios
 from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes
 from lstmq.quantization import FLOAT32
 from lstmq.workload import Subject, Workload
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkloadDescription:
+    """A workload as a run records it.
+
+    Attributes:
+        speed: where the model and stream for speed and size come from, in words.
+        loss: the same for the loss.
+        fingerprint: a hash of shapes, weights and streams.
+    """
+
+    speed: str
+    loss: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Conditions:
+    """What must be the same in two runs that are compared. torch may differ, because that is the question.
+
+    Attributes:
+        cpu: the name of the processor.
+        isa: its widest instruction set for integers.
+        engine: torch's int8 engine.
+        kernels: the instruction set of our own kernels.
+        threads: number of threads.
+        workload: the fingerprint of the workload.
+        window: longest window, in steps.
+        slice: length of a slice, in steps.
+    """
+
+    cpu: str
+    isa: str
+    engine: str
+    kernels: str
+    threads: int
+    workload: str
+    window: int
+    slice: int
+
+    def differences(self, then: "Conditions") -> list[str]:
+        """Return which conditions of an earlier run differ, and how."""
+        pairs = {name.name: (getattr(self, name.name), getattr(then, name.name)) for name in fields(self)}
+        return [f"{name} {now} now, {before} then" for name, (now, before) in pairs.items() if now != before]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """A session and what it was of: all that a verdict needs, now or later.
+    """A session with everything that a verdict needs, now or later.
 
     Attributes:
         recording: what was measured.
-        workload: where models and texts come from, in words, and their fingerprint.
-        floors: the limits it was judged by.
-        exempt: the metrics that those are not for.
-        cases: the schemes whose benchmark ran to its end.
-        others: figures of the cases that are no scheme's, by case and metric: ``median``, ``lower``, ``upper``.
-        failures: names of the cases that failed, and for no figure.
-        date: of its end, ISO 8601, UTC.
-        outcome: what it ended as, in :class:`lstmq.verdicts.Outcome`'s words.
+        workload: what it was measured on.
+        limits: the limits that it was judged by.
+        exempt: metrics that these limits do not apply to.
+        cases: schemes whose benchmark finished.
+        others: figures of the benchmarks that do not measure a scheme, by case and metric.
+        failures: names of the benchmarks that failed without a figure.
+        date: when the session ended, ISO 8601, UTC.
+        outcome: the outcome, a value of :class:`~lstmq.gate.verdicts.Outcome`; empty before the session is judged.
     """
 
     recording: Recording
-    workload: Mapping[str, str]
-    floors: Limits
+    workload: WorkloadDescription
+    limits: Limits
     exempt: Sequence[str]
     cases: Sequence[str]
-    others: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
-    failures: Sequence[str] = field(default_factory=list)
+    others: Mapping[str, Mapping[str, ConfidenceInterval]] = field(default_factory=dict)
+    failures: Sequence[str] = ()
     date: str
     outcome: str = ""
 
     @property
-    def machine(self) -> Mapping[str, Any]:
-        """What this environment's workers ran on."""
-        machine: Mapping[str, Any] = self.recording.environments[HERE]["machine"]
-        return machine
+    def machine(self) -> Machine:
+        """The machine of this environment."""
+        return self.recording.here.machine
 
     @property
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> Conditions:
         """What must be the same in a run that this one is compared with."""
         return conditions(self.machine, self.workload, self.recording.plan)
 
-    def ratios(self, above: tuple[str, str], below: tuple[str, str]) -> list[list[float]]:
-        """Divide the seconds of two arms, each an environment and a model, worker by worker and slice by slice."""
-        seconds = self.recording.seconds
-        pairs = zip(seconds[above[0]][above[1]], seconds[below[0]][below[1]], strict=True)
-        return [[x / y for x, y in zip(*pair, strict=True) if x is not None and y is not None] for pair in pairs]
-
-    def us_per_token(self, environment: str, arm: str) -> float:
-        """Return the median over workers of the median slice, in microseconds per token, of whatever column."""
-        workers = self.recording.seconds[environment][arm]
-        medians = [statistics.median(t for t in worker if t is not None) for worker in workers]
-        return 1e6 * statistics.median(medians) / float(self.recording.plan["tokens"] * self.recording.plan["columns"])
-
     def speedup(self, scheme: str) -> ConfidenceInterval:
-        """Return float32's seconds over the scheme's."""
-        return interval_over_processes(self.ratios((HERE, FLOAT32), (HERE, scheme)))
+        """Return the seconds of float32 over the seconds of the scheme."""
+        seconds = self.recording.here.seconds
+        return interval_over_processes(ratios(seconds[FLOAT32], seconds[scheme]))
 
     def least_speedup(self, scheme: str) -> float | None:
-        """Return the least speedup that passes, if there is a limit."""
-        row = (
-            {} if "speedup" in self.exempt else limits_for(self.floors, scheme, self.machine["isa"]).get("speedup", {})
-        )
-        least: float | None = row.get("at_least")
-        return least
+        """Return the smallest speedup that passes, or ``None`` if there is no limit."""
+        limit = limits_for(self.limits, scheme, self.machine.isa).get("speedup")
+        return limit.at_least if limit and "speedup" not in self.exempt else None
 
-    def size(self, environment: str, model: str) -> int:
-        """Return serialised bytes."""
-        return int(self.recording.environments[environment]["sizes"][model]["total"])
+    def us_per_token(self, model: str) -> float:
+        """Return the time of a model in this environment, in microseconds per token."""
+        return self.recording.here.us_per_token(model, self.recording.plan)
 
-    def fidelity(self, environment: str, model: str) -> Fidelity:
-        """Return what a model makes of the text."""
-        return Fidelity(**self.recording.environments[environment]["fidelity"][model])
+    def size(self, model: str) -> int:
+        """Return the serialised bytes of a model in this environment."""
+        return self.recording.here.sizes[model].total
+
+    def fidelity(self, model: str) -> Fidelity:
+        """Return the losses and the divergence of a model in this environment."""
+        return self.recording.here.fidelity[model]
 
     def figures(self, scheme: str) -> dict[str, ConfidenceInterval]:
-        """Return what floors are for, by metric: the speedup with its interval, and what is not noisy."""
-        float32, quantized = (self.fidelity(HERE, name) for name in (FLOAT32, scheme))
+        """Return the figures that limits apply to, by metric. Only the speedup is noisy."""
+        float32, quantized = self.fidelity(FLOAT32), self.fidelity(scheme)
         figures = {
             "speedup": self.speedup(scheme),
-            "size_ratio": exact(self.size(HERE, FLOAT32) / self.size(HERE, scheme)),
+            "size_ratio": exact(self.size(FLOAT32) / self.size(scheme)),
             "loss_difference": exact(quantized.loss - float32.loss),
         }
-        distributed = {"kl": quantized.kl, "agreement": quantized.agreement}
-        return figures | {name: exact(figure) for name, figure in distributed.items() if figure is not None}
+        divergence = {"kl": quantized.kl, "agreement": quantized.agreement}
+        return figures | {metric: exact(figure) for metric, figure in divergence.items() if figure is not None}
 
 
-def describe_workload(workload: Workload) -> dict[str, str]:
-    """Return where models and texts come from, in words, and a fingerprint of shapes, weights and ids."""
+def conditions(machine: Machine, workload: WorkloadDescription, plan: Plan) -> Conditions:
+    """Return the conditions of a session, before or after it is measured."""
+    return Conditions(
+        cpu=machine.cpu,
+        isa=machine.isa,
+        engine=machine.engine,
+        kernels=machine.kernels,
+        threads=machine.threads,
+        workload=workload.fingerprint,
+        window=plan.bptt,
+        slice=plan.tokens,
+    )
+
+
+def describe_workload(workload: Workload) -> WorkloadDescription:
+    """Return where models and streams come from, in words, and a fingerprint of shapes, weights and streams."""
     digest = hashlib.sha256()
     for subject in (workload.speed, workload.loss):
-        _feed(digest, subject)
-    return {"speed": workload.speed.origin, "loss": workload.loss.origin, "fingerprint": digest.hexdigest()[:16]}
+        _update_digest(digest, subject)
+    fingerprint = digest.hexdigest()[:16]
+    return WorkloadDescription(speed=workload.speed.origin, loss=workload.loss.origin, fingerprint=fingerprint)
 
 
-def _feed(digest: "hashlib._Hash", subject: Subject[nn.Module]) -> None:
+def _update_digest(digest: "hashlib._Hash", subject: Subject[nn.Module]) -> None:
     for tensor in (subject.stream.inputs, subject.stream.targets):
-        readable = tensor.float() if tensor.dtype is torch.bfloat16 else tensor  # NumPy has no such type
+        readable = tensor.float() if tensor.dtype is torch.bfloat16 else tensor  # NumPy has no bfloat16
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + readable.numpy().tobytes())
     for name, weight in subject.model.state_dict().items():
-        # Weights are summed, for speed: it is to tell workloads apart, not to withstand anybody.
+        # A sum is enough, and fast: the fingerprint tells workloads apart, it does not protect against attacks.
         digest.update(f"{name} {tuple(weight.shape)} {weight.double().sum().item():.6g}".encode())
-
-
-def conditions(machine: Mapping[str, Any], workload: Mapping[str, str], plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what must be the same in two runs that are compared; torch may differ, for that is the question."""
-    return {
-        **{key: machine.get(key) for key in ("cpu", "isa", "engine", "native", "threads")},
-        "workload": workload.get("fingerprint"),
-        "window": plan.get("bptt"),
-        "slice": plan.get("tokens"),
-    }
-
-
-def differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
-    """Return which conditions differ and how; none if the runs can be compared."""
-    return [f"{key} {now[key]} now, {then[key]} then" for key in now if now[key] != then[key]]

@@ -1,4 +1,4 @@
-"""How far a median can be trusted: :func:`median_interval` of numbers, :func:`over_workers` of a session's workers."""
+"""Medians and their confidence intervals."""
 
 import math
 import statistics
@@ -8,12 +8,18 @@ from fractions import Fraction
 from functools import cache
 
 CONFIDENCE = 0.99
-MIN_SAMPLES = 8  # the fewest numbers whose smallest and largest enclose their median with a confidence of 99 %
+MIN_SAMPLES = 8  # with fewer numbers, no interval has 99 % confidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceInterval:
-    """A median, and the ends between which the true one lies with the stated confidence."""
+    """A median, and the interval that contains the true median with the stated confidence.
+
+    Attributes:
+        median: the estimate.
+        lower: the lower end of the interval.
+        upper: the upper end of the interval.
+    """
 
     median: float
     lower: float
@@ -21,64 +27,69 @@ class ConfidenceInterval:
 
     @property
     def width(self) -> float:
-        """From end to end, as a share of the median."""
+        """The width of the interval, as a share of the median."""
         return (self.upper - self.lower) / self.median
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the interval has no width: the figure is not noisy."""
+        return self.lower == self.upper
 
 
 def exact(number: float) -> ConfidenceInterval:
-    """Return what is not noisy as an interval of no width."""
+    """Return a figure without noise as an interval without width."""
     return ConfidenceInterval(median=number, lower=number, upper=number)
 
 
 def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) -> ConfidenceInterval:
-    """Return the median and its exact order-statistic interval, whatever the distribution of the numbers.
+    """Return the median and its exact order-statistic interval, which holds for any distribution.
 
-    The k-th smallest and the k-th largest of n independent numbers miss the true median only if fewer than k of them
-    fall on one side of it, as likely as fewer than k heads in n throws of a coin (H. A. David, H. N. Nagaraja: Order
-    Statistics, 3rd edition, 2003, section 7.1). With too few numbers for the confidence, both ends are infinite.
+    The interval from the k-th smallest to the k-th largest of n independent numbers misses the true median only if
+    fewer than k numbers fall on one side of it. That is as likely as fewer than k heads in n throws of a coin.
+    Source: H. A. David, H. N. Nagaraja: Order Statistics, 3rd edition, 2003, section 7.1.
 
     Args:
         numbers: at least one, in any order.
-        confidence: the least that the interval is to have, between 0 and 1.
+        confidence: between 0 and 1. If there are too few numbers for it, both ends are infinite.
     """
     ordered, n = sorted(numbers), len(numbers)
     k = _rank(n, confidence)
-    ends = (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)
-    return ConfidenceInterval(median=statistics.median(ordered), lower=ends[0], upper=ends[1])
+    lower, upper = (ordered[k - 1], ordered[n - k]) if k else (-math.inf, math.inf)
+    return ConfidenceInterval(median=statistics.median(ordered), lower=lower, upper=upper)
 
 
 @cache
 def _rank(n: int, confidence: float) -> int:
-    """Return the largest k of which the k-th smallest and the k-th largest enclose the median so surely, or 0."""
-    may_miss = (1 - Fraction(str(confidence))) * 2**n  # of as many outcomes: exact, however many numbers there are
-    fewer, k = 0, 0  # outcomes of fewer than k heads
-    while 2 * (fewer + math.comb(n, k)) <= may_miss:
-        fewer += math.comb(n, k)
+    """Return the largest k whose k-th smallest and k-th largest number enclose the median, or 0 if there is none."""
+    allowed = (1 - Fraction(str(confidence))) * 2**n  # number of outcomes of n throws that may miss; exact for any n
+    outcomes, k = 0, 0  # outcomes with fewer than k heads
+    while 2 * (outcomes + math.comb(n, k)) <= allowed:
+        outcomes += math.comb(n, k)
         k += 1
     return k
 
 
 def interval_over_processes(ratios: Sequence[Sequence[float]], confidence: float = CONFIDENCE) -> ConfidenceInterval:
-    """Combine the slices' ratios of several workers: fresh processes, each a little faster or slower than the others.
+    """Combine the ratios of several processes, each of which is a little faster or slower than the others.
 
-    Their difference does not shrink with more slices, so the workers' medians are the sample: their median is the
-    estimate, and their own order-statistic interval holds for any spread between processes and within. It takes
-    :data:`ENOUGH` workers. Fewer give the hull of the intervals inside each, which speaks of these processes alone.
+    More slices do not reduce the difference between processes. So the sample is the median of each process, and the
+    interval is the order-statistic interval of those medians. It needs :data:`MIN_SAMPLES` processes. With fewer, the
+    result is the hull of the intervals inside each process, which describes these processes only.
 
     Args:
-        ratios: by worker, then by slice; no worker without any.
+        ratios: by process, then by slice. No process is empty.
         confidence: as for :func:`median_interval`.
     """
-    between = median_interval([statistics.median(worker) for worker in ratios], confidence)
+    between = median_interval([statistics.median(process) for process in ratios], confidence)
     if math.isfinite(between.lower):
         return between
-    inside = [median_interval(worker, confidence) for worker in ratios]
-    lower, upper = min(worker.lower for worker in inside), max(worker.upper for worker in inside)
+    inside = [median_interval(process, confidence) for process in ratios]
+    lower, upper = min(interval.lower for interval in inside), max(interval.upper for interval in inside)
     return ConfidenceInterval(median=between.median, lower=lower, upper=upper)
 
 
 def binomial_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact (Clopper-Pearson) interval of the probability of what was seen ``count`` times in ``of``."""
+    """Return the exact (Clopper-Pearson) interval of a probability: the event was seen ``count`` times in ``of`` trials."""
     tail = (1 - confidence) / 2
 
     def at_most(k: int, p: float) -> float:

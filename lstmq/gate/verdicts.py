@@ -1,17 +1,17 @@
-"""What becomes of a figure: :class:`Verdict` with its :class:`Outcome`, and how an interval decides it."""
+"""Verdicts: what the gate decides about one figure, and what all verdicts together mean."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lstmq.gate.statistics import ConfidenceInterval, exact
+from lstmq.gate.statistics import ConfidenceInterval
 
-MEASURE_MORE = "--workers 12, or more --pairs, would decide it"
+MEASURE_MORE = "--gate-workers 12, or more --gate-slices, would decide it"
 
 
 class Outcome(StrEnum):
-    """What becomes of a figure, the worst first, as it decides over the session."""
+    """The outcome for one figure. The worst outcome, which comes first here, decides the session."""
 
     FAIL = "FAIL"
     NOT_MEASURED = "NOT MEASURED"
@@ -22,71 +22,71 @@ class Outcome(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """Pytest's own end at 6, so the gate's begin at 10; a session in which nothing is judged is no pass."""
+        """The exit code of a session with this outcome. pytest's own codes end at 6, so the gate's start at 10."""
         return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11}.get(self.value, 12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one figure.
+    """The decision about one figure.
 
     Attributes:
-        question: ``floor``, ``against`` the other environment, ``baseline``, ``session`` for the machine itself, or
-            ``case`` for one that failed for no figure.
-        case: ``int8``, say.
-        metric: ``speedup``, say.
-        outcome: of it.
-        figure: as measured; what is not noisy has equal ends.
-        limit: what was expected, or why nothing is.
-        details: both arms, now and then; what was measured before; advice.
+        question: ``limit``, ``against`` the other environment, ``baseline``, ``session`` for the machine itself, or
+            ``case`` for a benchmark that failed without a figure.
+        case: the scheme, such as ``int8``, or another benchmark.
+        metric: such as ``speedup``.
+        outcome: the outcome.
+        figure: the measured figure, or ``None`` if it was not measured.
+        limit: the limit, or why there is none.
+        details: both sides in microseconds per token, earlier measurements, advice.
     """
 
     question: str
     case: str
     metric: str
     outcome: Outcome
-    figure: ConfidenceInterval
+    figure: ConfidenceInterval | None
     limit: str
     details: str = ""
 
     @property
-    def shown(self) -> str:
-        """The figure, with its interval if it is noisy."""
-        ends = "" if self.figure.lower == self.figure.upper else f" [{self.figure.lower:.4g}, {self.figure.upper:.4g}]"
-        return "" if math.isnan(self.figure.median) else f"{format_number(self.figure.median)}{ends}"
+    def figure_text(self) -> str:
+        """The figure as text, with its interval if it is noisy."""
+        if self.figure is None or math.isnan(self.figure.median):
+            return ""
+        ends = "" if self.figure.is_exact else f" [{self.figure.lower:.4g}, {self.figure.upper:.4g}]"
+        return f"{format_number(self.figure.median)}{ends}"
 
     def __str__(self) -> str:
         details = f" ({self.details})" if self.details else ""
-        return f"{self.outcome}  {self.case} {self.metric} {self.shown}: {self.limit}{details}"
+        return f"{self.outcome}  {self.case} {self.metric} {self.figure_text}: {self.limit}{details}"
 
 
-def not_measured(case: str, metric: str, limit: str, question: str = "floor") -> Verdict:
-    """Return the verdict on a figure that is not there."""
-    return Verdict(
-        question=question,
-        case=case,
-        metric=metric,
-        outcome=Outcome.NOT_MEASURED,
-        figure=exact(math.nan),
-        limit=limit,
-    )
+def not_measured(case: str, metric: str, limit: str, question: str = "limit") -> Verdict:
+    """Return the verdict for a figure that was not measured."""
+    return Verdict(question=question, case=case, metric=metric, outcome=Outcome.NOT_MEASURED, figure=None, limit=limit)
 
 
 def format_number(number: float) -> str:
-    """Return a figure with the digits that matter: all of bytes, four of others."""
+    """Return a figure with all digits if it counts bytes, else with four."""
     return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
 
 
 def worst(verdicts: Iterable[Verdict]) -> Outcome:
-    """Return the outcome that the session has; it is no pass if nothing was judged."""
+    """Return the outcome of a session. Without any judged figure it is ``NOT_MEASURED``."""
     outcomes = {verdict.outcome for verdict in verdicts} - {Outcome.UNJUDGED}
     return next((outcome for outcome in Outcome if outcome in outcomes), Outcome.NOT_MEASURED)
 
 
-def decide(figure: ConfidenceInterval, at_least: float = -math.inf, at_most: float = math.inf) -> Outcome:
-    """Pass what clears the limits at its worse end, fail what does not even at its better; NaN fails."""
-    if figure.lower >= at_least and figure.upper <= at_most:
+def decide(figure: ConfidenceInterval, at_least: float | None = None, at_most: float | None = None) -> Outcome:
+    """Decide whether a figure is within its limits.
+
+    It passes if the whole interval is, fails if no part of it is, and is inconclusive otherwise. NaN fails.
+    """
+    low = -math.inf if at_least is None else at_least
+    high = math.inf if at_most is None else at_most
+    if figure.lower >= low and figure.upper <= high:
         return Outcome.PASS
-    if figure.upper >= at_least and figure.lower <= at_most:
+    if figure.upper >= low and figure.lower <= high:
         return Outcome.INCONCLUSIVE
     return Outcome.FAIL

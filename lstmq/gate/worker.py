@@ -1,9 +1,7 @@
-"""The process that a session asks: it holds one environment's models and times slices, one at a time.
+"""The worker process of a session: it holds the models of one environment and times slices.
 
-``python -P -m lstmq.worker`` speaks lines of JSON: requests on standard input, one answer each on standard output, ends
-with its input. It says hello first, with the version of this protocol and what it runs on. A request names what to
-``do``: ``load`` the models, ``time`` a slice, ``move`` a model to another place in memory, ``describe`` the schemes. An
-answer with an ``error``, one line, is the last.
+``python -P -m lstmq.gate.worker`` reads requests from standard input and writes answers to standard output, as
+:mod:`lstmq.gate.protocol` describes them. It says hello first, and ends with its input.
 """
 
 import copy
@@ -12,134 +10,155 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import torch
 from torch import nn
 
-from lstmq import __version__
+import lstmq
 from lstmq.comparison import compare_predictions, describe_machine
 from lstmq.errors import one_line
-from lstmq.gate.transfer import SubjectFile, load_subject
+from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Moved, SubjectFile, Timed
+from lstmq.gate.recording import FLOAT32_COPY
+from lstmq.gate.transfer import load_subject
 from lstmq.model import EngineModel, evaluate, model_size
 from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
+from lstmq.text import Stream
 from lstmq.workload import Subject
-
-PROTOCOL = 3
-FLOAT32_COPY = "float32 again"  # the same arithmetic in other memory: what the machine makes of no difference at all
 
 
 class Worker:
-    """The models of one environment; a method a request, whose arguments are the request's."""
+    """The models of one environment. Each public method answers one kind of request.
+
+    Args:
+        quantize: as :func:`lstmq.quantize`. Tests pass one that is broken on purpose.
+        evaluate: as :func:`lstmq.evaluate`; likewise.
+        cpu_time: returns the CPU time of this process, in seconds; likewise.
+    """
+
+    def __init__(
+        self,
+        quantize: Callable[[nn.Module, str, str | None], nn.Module] = quantize,
+        evaluate: Callable[[nn.Module, Stream, int], float] = evaluate,
+        cpu_time: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._quantize, self._evaluate, self._cpu_time = quantize, evaluate, cpu_time
+        self.models: dict[str, nn.Module] = {}
 
     def load(
-        self, subject: SubjectFile, schemes: list[str], engine: str | None, threads: int, bptt: int, cpu: int
-    ) -> dict[str, Any]:
-        """Load float32 and quantize it; tell which models there are, and which scheme there is none of, and why.
+        self, subject: SubjectFile, schemes: list[str], engine: str | None, threads: int, bptt: int, processor: int
+    ) -> Loaded:
+        """Load the float32 model and quantize it with every scheme that this environment supports.
 
         Args:
-            subject: the model, and the stream to take slices of.
-            schemes: keys of :data:`lstmq.SCHEMES`, where this version knows them.
+            subject: the model, and the stream to read slices of.
+            schemes: keys of :data:`lstmq.SCHEMES`. This version may not know all of them.
             engine: as for :func:`lstmq.quantize`.
-            threads: that torch computes on.
-            bptt: longest window, in tokens.
-            cpu: the processor to stay on, if it is the one thread's, and this system can; -1 for any.
+            threads: number of threads that torch uses.
+            bptt: longest window, in steps.
+            processor: the processor to stay on, where the system allows it; -1 for any.
         """
         torch.set_num_threads(threads)
         check_engine(engine)
-        taken = load_subject(subject)
-        float32, self.stream, self.bptt, self.engine = taken.model, taken.stream, bptt, engine
-        quantized, absent = self._quantize(taken, schemes)
-        self.models = {FLOAT32: float32, FLOAT32_COPY: float32, **quantized}
-        pinned = _pin_to(cpu)  # not before: the workers of a pair load side by side
+        loaded = load_subject(subject)
+        self.stream, self.bptt, self.engine = loaded.stream, bptt, engine
+        quantized, absent = self._quantize_all(loaded, schemes)
+        self.models = {FLOAT32: loaded.model, FLOAT32_COPY: loaded.model, **quantized}
+        pinned = _pin_to(processor)  # only now, because the workers of a pair load side by side
         for name in self.models:
-            self.move(name)  # near that processor; and what a file was read into was slower than any copy, by 1 to 2 %
-        return {"machine": describe_machine(engine), "models": [*self.models], "absent": absent, "pinned": pinned}
+            self.move(name)  # close to that processor; memory that a file was read into is 1 to 2 % slower than a copy
+        return Loaded(machine=describe_machine(engine), models=[*self.models], absent=absent, pinned=pinned)
 
-    def _quantize(self, taken: Subject[nn.Module], schemes: list[str]) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    def _quantize_all(
+        self, subject: Subject[nn.Module], schemes: list[str]
+    ) -> tuple[dict[str, nn.Module], dict[str, str]]:
         quantized, absent = {}, {}
         for scheme in schemes:
             try:
-                model = quantize(taken.model, scheme, self.engine)
-                evaluate(model, taken.stream.slice(0, 1), 1)  # anybody's forward may not bear what it is made of now
-            except Exception as error:  # this torch cannot, or it is a scheme of another version's
+                model = self._quantize(subject.model, scheme, self.engine)
+                evaluate(model, subject.stream.slice(0, 1), 1)  # a forward may fail with quantized modules
+            except Exception as error:  # torch cannot quantize the model, or this version has no such scheme
                 absent[scheme] = one_line(error)
             else:
                 quantized[scheme] = model
         return quantized, absent
 
-    def move(self, model: str) -> dict[str, Any]:
+    def move(self, model: str) -> Moved:
         """Copy a model to another place in memory."""
-        with using_engine(self.engine):  # torch packs the copy's weights anew
+        with using_engine(self.engine):  # torch packs the weights of the copy again, for the engine that is set
             self.models[model] = copy.deepcopy(self.models[model])
-        if isinstance(self.models[model], EngineModel):  # an engine makes itself ready when it first reads
-            evaluate(self.models[model], self.stream.slice(0, self.bptt), self.bptt)
-        return {}
+        if isinstance(self.models[model], EngineModel):  # an engine may prepare itself when it first reads
+            self._evaluate(self.models[model], self.stream.slice(0, self.bptt), self.bptt)
+        return Moved()
 
-    def time(self, arm: str, first: int, tokens: int) -> dict[str, float]:
-        """Let a model read a slice; tell the seconds of CPU time, of whatever threads, and of wall time."""
-        model, slice_ = self.models[arm], self.stream.slice(first, tokens)
-        wall, cpu = time.perf_counter(), time.process_time()
-        evaluate(model, slice_, self.bptt)
-        return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+    def time(self, model: str, first: int, tokens: int) -> Timed:
+        """Time a model on the slice of ``tokens`` steps that starts at step ``first``."""
+        module, part = self.models[model], self.stream.slice(first, tokens)
+        wall, cpu = time.perf_counter(), self._cpu_time()
+        self._evaluate(module, part, self.bptt)
+        return Timed(cpu=self._cpu_time() - cpu, wall=time.perf_counter() - wall)
 
-    def describe(self, subject: SubjectFile) -> dict[str, Any]:
-        """Tell the sizes, and how near the schemes' predictions are to float32's for a model and a stream."""
-        taken = load_subject(subject)
-        models, absent = self._quantize(taken, [name for name in self.models if name in SCHEMES])
+    def describe(self, subject: SubjectFile) -> Described:
+        """Return the sizes of the models, and how far the predictions of the schemes are from those of float32.
+
+        Args:
+            subject: the model and the stream for the loss.
+        """
+        loaded = load_subject(subject)
+        models, absent = self._quantize_all(loaded, [name for name in self.models if name in SCHEMES])
         if absent:
-            raise ValueError(
-                "; ".join(f"the model of the loss has no {scheme}: {why}" for scheme, why in absent.items())
-            )
-        compared = compare_predictions(taken.model, {FLOAT32: taken.model, **models}, taken.stream, self.bptt)
-        return {
-            "sizes": {name: asdict(model_size(model)) for name, model in self.models.items() if name != FLOAT32_COPY},
-            "fidelity": {name: asdict(fidelity) for name, fidelity in compared.items()},
-        }
+            reasons = (f"the model for the loss cannot be quantized to {name}: {why}" for name, why in absent.items())
+            raise ValueError("; ".join(reasons))
+        return Described(
+            sizes={name: model_size(model) for name, model in self.models.items() if name != FLOAT32_COPY},
+            fidelity=compare_predictions(loaded.model, {FLOAT32: loaded.model, **models}, loaded.stream, self.bptt),
+        )
 
 
-def _pin_to(cpu: int) -> bool:
-    """Keep this process on a processor; tell whether it is kept."""
-    if cpu >= 0 and hasattr(os, "sched_setaffinity"):
+def _pin_to(processor: int) -> bool:
+    """Keep this process on a processor. Return whether the system allows it."""
+    if processor >= 0 and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):  # a container may forbid it
-            os.sched_setaffinity(0, {cpu})
+            os.sched_setaffinity(0, {processor})
             return True
     return False
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Say hello, then answer until there are no more requests."""
+def serve(requests: IO[str], answers: IO[str], worker: Worker | None = None) -> None:
+    """Say hello, then answer requests until there are no more."""
 
-    def answer(**facts: Any) -> None:
-        answers.write(json.dumps(facts) + "\n")
+    def answer(result: object) -> None:
+        answers.write(json.dumps(msgspec.to_builtins(result)) + "\n")
         answers.flush()
 
-    place = str(Path(__file__).parent)
-    answer(protocol=PROTOCOL, lstmq=__version__, torch=torch.__version__, place=place, pid=os.getpid())
-    worker = Worker()
-    for request in _parsed(requests):
+    answer(Hello(protocol=PROTOCOL, lstmq=lstmq.__version__, location=str(Path(lstmq.__file__).parent)))
+    worker = worker or Worker()
+    for request in _parse(requests):
         try:
-            answer(**getattr(worker, request.pop("do"))(**request))
-        except Exception as error:  # anybody's model may raise anything
-            answer(error=one_line(error))
+            answer(getattr(worker, request.pop("do"))(**request))
+        except Exception as error:  # a user's model may raise anything
+            answer({"error": one_line(error)})
             return
 
 
-def _parsed(requests: IO[str]) -> Iterator[dict[str, Any]]:
+def _parse(requests: IO[str]) -> Iterator[dict[str, Any]]:
     for line in requests:
-        yield json.loads(line)
+        request: dict[str, Any] = json.loads(line)
+        if "subject" in request:
+            request["subject"] = msgspec.convert(request["subject"], SubjectFile)
+        yield request
 
 
-def main() -> None:
-    """Serve on standard input and output; what anything else prints goes to standard error."""
+def main(worker: Worker | None = None) -> None:
+    """Serve on standard input and output. What else the process prints goes to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the session's, which then closes the input
-    serve(sys.stdin, answers)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt reaches the session, which then closes the input
+    serve(sys.stdin, answers, worker)
 
 
 if __name__ == "__main__":

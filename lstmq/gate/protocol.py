@@ -1,0 +1,79 @@
+"""What a session and its worker processes say to each other, as types.
+
+Requests and answers are JSON objects, one per line. A request names a method of :class:`~lstmq.gate.worker.Worker` and
+its arguments. An answer is one of the types below, or ``{"error": "one line"}``, after which the worker ends.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lstmq.comparison import Fidelity, Machine
+from lstmq.model import ModelSize
+
+PROTOCOL = 4  # version of these types
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """The first line of a worker.
+
+    Attributes:
+        protocol: its version of this protocol.
+        lstmq: its version of lstmq.
+        location: the folder of lstmq.
+    """
+
+    protocol: int
+    lstmq: str
+    location: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectFile:
+    """A model and its stream in files of one folder.
+
+    Attributes:
+        which: ``speed`` or ``loss``.
+        made_by: the ``FILE.py:FUNCTION`` that built the model; empty for an :class:`~lstmq.LSTMModel`.
+        folder: the folder.
+    """
+
+    which: Literal["speed", "loss"]
+    made_by: str
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The answer to ``load``; the attributes are those of :class:`~lstmq.gate.recording.EnvironmentRecording`."""
+
+    machine: Machine
+    models: list[str]
+    absent: dict[str, str]
+    pinned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """The answer to ``describe``; the attributes are those of :class:`~lstmq.gate.recording.EnvironmentRecording`."""
+
+    sizes: dict[str, ModelSize]
+    fidelity: dict[str, Fidelity]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """The answer to ``move``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """The answer to ``time``.
+
+    Attributes:
+        cpu: seconds of CPU time of the process.
+        wall: seconds of wall time.
+    """
+
+    cpu: float
+    wall: float
