@@ -1,4 +1,4 @@
-"""The language model again, in NumPy and float64, from the equations: it shares no code with torch or lstmq."""
+"""The language model in NumPy and float64, written from the equations. It shares no code with torch or lstmq."""
 
 from itertools import pairwise
 
@@ -10,15 +10,23 @@ def sigmoid(x):
 
 
 def predictions(state, nlayers, column):
-    """Return log-probabilities of the next word after every word of a column but the last.
+    """Return log-probabilities of the next word after each word of a column except the last.
 
-    ``state`` is the model's state dict as arrays. The equations are those of Hochreiter and Schmidhuber (1997) with
-    the forget gate of Gers et al. (2000); the gates lie in the order in which torch documents them: i, f, g, o.
+    The equations are those of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000). The gates
+    are in the order that torch documents: i, f, g, o.
+
+    Args:
+        state: the state dict of the model, as NumPy arrays.
+        nlayers: number of LSTM layers.
+        column: ids, shape ``(steps,)``.
+
+    Returns:
+        float64, shape ``(steps - 1, ntoken)``.
     """
     state = {key: value.astype(np.float64) for key, value in state.items()}
     nhid = state["decoder.weight"].shape[1]
     h, c = np.zeros((nlayers, nhid)), np.zeros((nlayers, nhid))
-    told = []
+    rows = []
     for word in column[:-1]:
         x = state["encoder.weight"][word]
         for layer in range(nlayers):
@@ -28,17 +36,20 @@ def predictions(state, nlayers, column):
             c[layer] = sigmoid(f) * c[layer] + sigmoid(i) * np.tanh(g)
             x = h[layer] = sigmoid(o) * np.tanh(c[layer])
         logits = state["decoder.weight"] @ x + state["decoder.bias"]
-        told.append(logits - logits.max() - np.log(np.exp(logits - logits.max()).sum()))
-    return np.array(told)
+        rows.append(logits - logits.max() - np.log(np.exp(logits - logits.max()).sum()))
+    return np.array(rows)
 
 
 def loss(state, nlayers, source):
-    """Return the mean cross-entropy over a source of shape ``(steps, bsz)``, one word at a time, one column at a time.
+    """Return the mean cross-entropy in nats per token, computed one column and one word at a time.
 
-    ``state`` is as for :func:`predictions`.
+    Args:
+        state: as for :func:`predictions`.
+        nlayers: as for :func:`predictions`.
+        source: ids, shape ``(steps, bsz)``.
     """
     nats = []
     for column in source.T:
-        told = predictions(state, nlayers, column)
-        nats += [-log_p[target] for log_p, (_, target) in zip(told, pairwise(column), strict=True)]
+        rows = predictions(state, nlayers, column)
+        nats += [-log_p[target] for log_p, (_, target) in zip(rows, pairwise(column), strict=True)]
     return float(np.mean(nats))
