@@ -44,9 +44,9 @@ def compare_command(
 ) -> None:
     """Compare size, loss and speed of float32 and the quantized models.
 
-    All models read each window in turn, so that other load on the machine affects them alike. Without options, speed and
-    size are those of the tutorial's full shape on 5,000 tokens, and the loss is that of a small model trained on the
-    bundled sample.
+    All models read each window in turn, so that other load on the machine affects them alike. Without options, speed
+    and size are those of the tutorial's full shape on 5,000 tokens, and the loss is that of a small model trained on
+    the bundled sample.
     """
     import torch
     from rich.console import Console

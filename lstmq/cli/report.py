@@ -6,28 +6,19 @@ from pathlib import Path
 import click
 
 from lstmq.cli.options import FILE, FOLDER
-from lstmq.progress import progress
 from lstmq.figures import check_figure_path, check_matplotlib
 from lstmq.files import atomic_write, check_folder
-from lstmq.report import (
-    check_history,
-    find_run_files,
-    group_summaries,
-    page,
-    plot_history,
-    plot_summaries,
-    read_summaries,
-)
+from lstmq.progress import progress
 
 
 @click.command("report")
 @click.argument("paths", metavar="RUN.json|FOLDER...", type=FOLDER, nargs=-1, required=True)
-@click.option("--markdown", type=FILE, help="Write the tables to this file, too.")
-@click.option("--html", type=FILE, help="Write one page that needs nothing else.")
-@click.option("--plot", type=FILE, help="Draw speedups, times and sizes by version: .png or .svg.")
-@click.option("--history", type=FILE, help="Draw speedups over time and where they changed: .png or .svg.")
-@click.option("--scheme", default="int8", help="Of the history.")
-@click.option("--title", default="int8 across torch versions", help="Of the page.")
+@click.option("--markdown", type=FILE, help="Also write the tables to this file.")
+@click.option("--html", type=FILE, help="Write one HTML page with tables and plots.")
+@click.option("--plot", type=FILE, help="Plot speedups, times and sizes by torch version: .png or .svg.")
+@click.option("--history", type=FILE, help="Plot speedups over time, with change points: .png or .svg.")
+@click.option("--scheme", default="int8", help="Scheme of the history.")
+@click.option("--title", default="int8 across torch versions", help="Title of the page.")
 def report_command(
     *,
     paths: tuple[Path, ...],
@@ -38,45 +29,49 @@ def report_command(
     scheme: str,
     title: str,
 ) -> None:
-    """Show saved runs of `pytest benchmarks` side by side: a row an environment, and what changed.
+    """Show saved runs of `pytest benchmarks` side by side: one row for each torch version, and what changed.
 
-    Folders are searched for .json files. Of several runs of one environment the newest is shown. Runs of other
-    processors, workloads or windows are in tables of their own.
+    Folders are searched for .json files. If several runs have the same version, the newest is shown. Runs on other
+    processors, workloads or windows are in separate tables.
     """
+    from lstmq import report
+
     if plot:
         check_figure_path(plot)
     if history:
-        check_history(history)
+        report.check_history_path(history)
     if html:
         check_matplotlib()
-    for written in filter(None, (markdown, html)):
-        check_folder(written)
-    wanted, passed_over = find_run_files(paths), []
-    gc.freeze()  # else all that torch imported is looked through again and again while thousands of files are read
-    with progress("reading", len(wanted)) as advance:
+    for path in filter(None, (markdown, html)):
+        check_folder(path)
+    files = report.find_run_files(paths)
+    skipped: list[Path] = []
+    gc.freeze()  # otherwise the collector scans everything that torch imported, again and again, for thousands of files
+    with progress("reading", len(files)) as advance:
 
-        def on_file(path: Path, read: bool) -> None:
+        def on_file(path: Path, is_run: bool) -> None:
             advance(1)
-            passed_over.extend([] if read else [path])
+            skipped.extend([] if is_run else [path])
 
-        stood = list(read_summaries(wanted, named=paths, on_file=on_file))
-    if stood and passed_over:
-        told = f"passed over {len(passed_over):,} files that hold no run of this version: {passed_over[0]}"
-        click.echo(f"lstmq: {told}{', ...' * (len(passed_over) > 1)}", err=True)
-    if not stood:
-        raise ValueError(f"expected runs of lstmq's benchmarks, found none among {len(wanted):,} files")
-    of_scheme = [each for each in stood if each.scheme == scheme and each.measured]
+        summaries = list(report.read_summaries(files, named=paths, on_file=on_file))
+    if not summaries:
+        raise ValueError(f"expected runs of lstmq's benchmarks, found none among {len(files):,} files")
+    if skipped:
+        more = ", ..." if len(skipped) > 1 else ""
+        click.echo(f"lstmq: skipped {len(skipped):,} files without a run of this version: {skipped[0]}{more}", err=True)
+    of_scheme = [summary for summary in summaries if summary.scheme == scheme and summary.is_measured]
     if history and not of_scheme:
-        raise ValueError(f"expected runs of {scheme} to draw, found those of {', '.join({e.scheme for e in stood})}")
-    groups = group_summaries(stood)
-    click.echo("\n".join(page.report_text(groups)))
+        found = ", ".join({summary.scheme for summary in summaries})
+        raise ValueError(f"expected runs of {scheme} to plot, found runs of {found}")
+    groups = report.group_summaries(summaries)
+    click.echo("\n".join(report.report_text(groups)))
     if markdown:
         with atomic_write(markdown) as path:
-            path.write_text("\n".join(page.report_markdown(groups)) + "\n", encoding="utf-8")
+            path.write_text("\n".join(report.report_markdown(groups)) + "\n", encoding="utf-8")
     if html:
         with atomic_write(html) as path:
-            path.write_text(page.report_html(groups, title), encoding="utf-8")
+            path.write_text(report.report_html(groups, title), encoding="utf-8")
     if plot:
-        plot_summaries(groups, plot)
+        report.plot_summaries(groups, plot)
     if history:
-        plot_history(of_scheme, history)
+        report.plot_history(of_scheme, history)

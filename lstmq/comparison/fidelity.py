@@ -20,9 +20,9 @@ class Fidelity:
     Attributes:
         losses: mean loss of each window. For words it is the cross-entropy, in nats per token.
         tokens: number of tokens of each window.
-        kl: mean over all tokens of the Kullback-Leibler divergence from the reference's distribution of the next word to
-            the model's, in nats. It shows probabilities that moved even if the mean loss did not. ``None`` if the stream
-            has its own loss, because then the outputs need not be logits.
+        kl: mean over all tokens of the Kullback-Leibler divergence from the reference's distribution of the next word
+            to the model's, in nats. It shows probabilities that moved even if the mean loss did not. ``None`` if the
+            stream has its own loss, because then the outputs need not be logits.
         agreement: share of tokens for which both find the same word most likely; ``None`` likewise.
     """
 

@@ -69,8 +69,8 @@ Limits = Mapping[str, CaseLimits]
 def load_limits(path: Path) -> Limits:
     """Read a TOML file with one ``[case]`` table for each case, and in it one row for each metric.
 
-    A row looks like ``speedup = { at_least = 1.4 }``. A table such as ``[int8.avx2]`` holds the rows for processors whose
-    widest integer instruction set is AVX2.
+    A row looks like ``speedup = { at_least = 1.4 }``. A table such as ``[int8.avx2]`` holds the rows for processors
+    whose widest integer instruction set is AVX2.
 
     Raises:
         ValueError: in one line, if the file is not valid.

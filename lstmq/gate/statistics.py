@@ -89,7 +89,7 @@ def interval_over_processes(ratios: Sequence[Sequence[float]], confidence: float
 
 
 def binomial_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact (Clopper-Pearson) interval of a probability: the event was seen ``count`` times in ``of`` trials."""
+    """Return the exact (Clopper-Pearson) interval of a probability, given ``count`` events in ``of`` trials."""
     tail = (1 - confidence) / 2
 
     def at_most(k: int, p: float) -> float:

@@ -1,4 +1,4 @@
-"""Runs side by side as text, as Markdown, and as one HTML file with nothing outside it."""
+"""Summaries of saved runs as text, as Markdown, and as one HTML file that needs no other file."""
 
 import base64
 import math
@@ -9,112 +9,121 @@ from pathlib import Path
 from jinja2 import Template
 
 from lstmq import __version__
-from lstmq.report.charts import SUMMARY_CHARTS, Tables, chart_svg
-from lstmq.report.history import SchemeSummary, changed_figures, describe_changes
+from lstmq.report.plots import PLOTS, Tables, plot_svg
+from lstmq.report.summaries import SchemeSummary, changed_figures, describe_changes
 from lstmq.report.tables import markdown_row, text_table
 
 HEADERS = ("torch", "speedup", "us/token", "float32's", "smaller", "bytes", "loss", "change", "KL", "runs", "verdict")
-MARKS = {"speedup": "speedup", "bytes": "size", "loss": "loss"}  # columns that say what moved
+MARKED = {"speedup": "speedup", "bytes": "size", "loss": "loss"}  # columns that mark a changed figure
+CHANGED = "changed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Text, and what ``kind`` it is of: ``moved`` against the first row, an outcome, or nothing."""
+    """A cell of a table.
 
-    report_text: str
+    Attributes:
+        text: its text.
+        kind: ``changed`` if the figure differs from the first row, an outcome, or empty.
+    """
+
+    text: str
     kind: str = ""
 
 
-def cells(table: Sequence[SchemeSummary]) -> list[list[Cell]]:
-    """Return the rows of a table of one scheme, a cell for each of :data:`HEADERS`."""
+def table_cells(table: Sequence[SchemeSummary]) -> list[list[Cell]]:
+    """Return the rows of a table of one scheme, with a cell for each of :data:`HEADERS`."""
+    first = next((row for row in table if row.is_measured), table[0])
     rows = []
-    first = next((each for each in table if each.measured), table[0])
-    for each in table:
-        differs = changed_figures(first, each)
-        told = dict.fromkeys(HEADERS, "")
-        told |= {"torch": each.torch, "runs": str(each.runs), "verdict": each.reason or _verdict(each)}
-        if each.measured:
-            told |= {
-                "speedup": f"{each.speedup.median:.2f} [{each.speedup.lower:.2f}, {each.speedup.upper:.2f}]",
-                "us/token": f"{each.us:.1f}",
-                "float32's": f"{each.us_float32:.1f}",
-                "smaller": f"{each.size_ratio:.3f}x",
-                "bytes": f"{each.size:,}",
-                "loss": f"{each.loss:.6f}",
-                "change": f"{each.loss - each.loss_float32:+.6f}",
-                "KL": "" if math.isnan(each.kl) else f"{each.kl:.2e}",
+    for row in table:
+        changed = changed_figures(first, row)
+        texts = dict.fromkeys(HEADERS, "")
+        texts |= {"torch": row.torch, "runs": str(row.runs), "verdict": row.reason or _verdict(row)}
+        if row.is_measured:
+            texts |= {
+                "speedup": f"{row.speedup.median:.2f} [{row.speedup.lower:.2f}, {row.speedup.upper:.2f}]",
+                "us/token": f"{row.us:.1f}",
+                "float32's": f"{row.us_float32:.1f}",
+                "smaller": f"{row.size_ratio:.3f}x",
+                "bytes": f"{row.size:,}",
+                "loss": f"{row.loss:.6f}",
+                "change": f"{row.loss - row.loss_float32:+.6f}",
+                "KL": "" if math.isnan(row.kl) else f"{row.kl:.2e}",
             }
-        kinds = {header: "moved" for header in HEADERS if MARKS.get(header) in differs} | {"verdict": str(each.outcome)}
-        rows.append([Cell(text=told[header], kind=kinds.get(header, "")) for header in HEADERS])
+        kinds = {header: CHANGED for header, figure in MARKED.items() if figure in changed}
+        kinds["verdict"] = str(row.outcome)
+        rows.append([Cell(text=texts[header], kind=kinds.get(header, "")) for header in HEADERS])
     return rows
 
 
-def _verdict(each: SchemeSummary) -> str:
-    """Return the outcome by the floors, and the session's if that was another (a baseline, another scheme)."""
-    return each.outcome.value if each.run_outcome in ("", each.outcome) else f"{each.outcome} (run: {each.run_outcome})"
+def _verdict(row: SchemeSummary) -> str:
+    """Return the outcome by the limits, and the outcome of the run if it differs because of a baseline, for example."""
+    if row.run_outcome in ("", row.outcome):
+        return row.outcome.value
+    return f"{row.outcome} (run: {row.run_outcome})"
 
 
 def heading(table: Sequence[SchemeSummary]) -> str:
-    """Return what rows that may be compared have in common."""
-    conditions = dict(table[0].conditions)
+    """Return the conditions that comparable rows share."""
+    conditions = table[0].conditions
     return (
-        f"{table[0].where}, {conditions['threads']} thread{'s' * (conditions['threads'] != '1')}, "
-        f"engine {conditions['engine']}, workload {conditions['workload']}, window {conditions['window']}, "
-        f"slices of {conditions['slice']}"
+        f"{table[0].machine}, {conditions.threads} thread{'s' * (conditions.threads != 1)}, "
+        f"engine {conditions.engine}, workload {conditions.workload}, window {conditions.window}, "
+        f"slices of {conditions.slice}"
     )
 
 
-def sentences(group: Tables) -> list[str]:
-    """Return what changed in any of the tables, each sentence once (float32's is in all of them)."""
-    return [*dict.fromkeys(sentence for table in group for sentence in describe_changes(table))] or ["nothing changed"]
+def change_sentences(group: Tables) -> list[str]:
+    """Return what changed in any table of a group. Each sentence appears once, because all tables share float32."""
+    sentences = dict.fromkeys(sentence for table in group for sentence in describe_changes(table))
+    return [*sentences] or ["nothing changed"]
 
 
 def report_text(groups: Sequence[Tables]) -> list[str]:
-    """Return the tables as lines of text; what moved has a star."""
+    """Return the tables as lines of text. A star marks a changed figure."""
     lines = []
     for group in groups:
-        lines += [heading(group[0]), *(f"- {each}" for each in sentences(group))]
+        lines += [heading(group[0]), *(f"- {sentence}" for sentence in change_sentences(group))]
         for table in group:
-            rows = [[cell.text + "*" * (cell.kind == "moved") for cell in row] for row in cells(table)]
+            rows = [[cell.text + "*" * (cell.kind == CHANGED) for cell in row] for row in table_cells(table)]
             lines += ["", f"{table[0].scheme}:", *text_table(HEADERS, rows)]
         lines.append("")
-    return [*lines, "*: differs from the first row, speed by more than both intervals"]
+    return [*lines, "*: differs from the first row; for speed, the intervals are apart"]
 
 
 def report_markdown(groups: Sequence[Tables]) -> list[str]:
-    """Return the tables as Markdown; what moved is bold."""
+    """Return the tables as lines of Markdown. A changed figure is bold."""
     lines = []
     for group in groups:
-        lines += [f"### {heading(group[0])}", "", *(f"- {each}" for each in sentences(group))]
+        lines += [f"### {heading(group[0])}", "", *(f"- {sentence}" for sentence in change_sentences(group))]
         for table in group:
             lines += ["", f"**{table[0].scheme}**", "", markdown_row(HEADERS)]
             lines.append(f"|---|{'---:|' * (len(HEADERS) - 3)}---|---|")
-            for row in cells(table):
-                told = (f"**{cell.text}**" if cell.kind in ("moved", "FAIL") else cell.text for cell in row)
-                lines.append(markdown_row(told))
+            for row in table_cells(table):
+                lines.append(markdown_row(f"**{c.text}**" if c.kind in (CHANGED, "FAIL") else c.text for c in row))
         lines.append("")
     return lines
 
 
 def report_html(groups: Sequence[Tables], title: str) -> str:
-    """Return the page: tables, what changed, plots for light and for dark. It needs matplotlib."""
+    """Return the tables, the changes and the plots as an HTML page with a light and a dark theme. Needs matplotlib."""
 
-    def encoded(name: str, group: Tables, dark: bool) -> str:
-        return base64.b64encode(chart_svg(name, group, dark)).decode()
+    def image(name: str, group: Tables, dark: bool) -> str:
+        return base64.b64encode(plot_svg(name, group, dark)).decode()
 
-    told = [
+    sections = [
         {
             "heading": heading(group[0]),
-            "sentences": sentences(group),
-            "tables": [{"scheme": table[0].scheme, "rows": cells(table)} for table in group],
+            "sentences": change_sentences(group),
+            "tables": [{"scheme": table[0].scheme, "rows": table_cells(table)} for table in group],
             "plots": [
-                {"name": name, "light": encoded(name, group, dark=False), "dark": encoded(name, group, dark=True)}
-                for name in SUMMARY_CHARTS
+                {"name": name, "light": image(name, group, dark=False), "dark": image(name, group, dark=True)}
+                for name in PLOTS
             ],
         }
         for group in groups
     ]
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    page = Template(template, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    rendered: str = page.render(title=title, headers=HEADERS, groups=told, version=__version__)
-    return rendered
+    source = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    template = Template(source, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page: str = template.render(title=title, headers=HEADERS, groups=sections, version=__version__)
+    return page

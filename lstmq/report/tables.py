@@ -1,6 +1,6 @@
-"""Rows of a comparison, as a table for the terminal and as JSON; verdicts of the gate, as lines and as Markdown."""
+"""Tables: a comparison for the terminal and as JSON, verdicts as text and as Markdown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from io import StringIO
 from typing import Any
@@ -8,20 +8,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lstmq.comparison import ComparisonRow
+from lstmq.comparison import ComparisonRow, Machine
 from lstmq.gate import Outcome, Recording, Verdict, worst
+from lstmq.workload import Workload
 
 HEADERS = ("MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
+VERDICT_HEADERS = ("verdict", "question", "of", "metric", "figure", "limit")
 
 
 def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
-    """Return the rows as a table that fits 80 columns; the first row is what the others are measured against."""
-    result = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 0, 0, 1))
-    result.add_column("", no_wrap=True)
+    """Return a comparison as a table that fits into 80 columns. The first row is the reference of the others."""
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("", no_wrap=True)
     for header in HEADERS:
-        result.add_column(header, justify="right", no_wrap=True)
+        table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
-        result.add_row(
+        table.add_row(
             row.name,
             f"{row.size.megabytes:.2f}",
             f"{row.size_ratio:.2f}x",
@@ -32,97 +34,119 @@ def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
             f"{row.tokens_per_second:,.0f}",
             f"{row.speedup.median:.2f}x",
         )
-    return result
+    return table
 
 
 def describe_spread(rows: Sequence[ComparisonRow]) -> str:
-    """Return how far the windows' ratios lie apart, in words."""
+    """Return a line with the quartiles of every speedup."""
     quartiles = (f"{row.name} {row.speedup.lower:.2f}-{row.speedup.upper:.2f}" for row in rows[1:])
     return (
-        f"faster: the median of float32's seconds over this one's, window by window; half lie in {', '.join(quartiles)}"
+        f"faster: median over windows of float32's seconds divided by the model's; middle half: {', '.join(quartiles)}"
     )
 
 
 def describe_setup(rows: Sequence[ComparisonRow]) -> str:
-    """Return how long each model took before it could be timed, in words."""
-    seconds = ", ".join(f"{row.name} {row.ready:.1f} s" for row in rows[1:])
-    return f"ready (made, compiled if it is, and one window read) after: {seconds}"
+    """Return a line with the time that each model took before it could be timed."""
+    seconds = ", ".join(f"{row.name} {row.setup_seconds:.1f} s" for row in rows[1:])
+    return f"setup (quantize, compile, read one window): {seconds}"
 
 
-def as_json(rows: Sequence[ComparisonRow], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rows after ``facts`` about the run, in what ``json`` can write; sizes in bytes, losses in nats."""
+def comparison_json(rows: Sequence[ComparisonRow], workload: Workload, machine: Machine, bptt: int) -> dict[str, Any]:
+    """Return a comparison as plain values for JSON. Sizes are in bytes, losses in nats."""
     computed = ("perplexity", "tokens_per_second")
-    return {**facts, "rows": [asdict(row) | {name: getattr(row, name) for name in computed} for row in rows]}
+    return {
+        "machine": asdict(machine),
+        "workload": {"speed_and_size": workload.speed.origin, "loss": workload.loss.origin},
+        "bptt": bptt,
+        "rows": [asdict(row) | {name: getattr(row, name) for name in computed} for row in rows],
+    }
 
 
 def describe_environments(recording: Recording) -> list[str]:
-    """Return a line on what each environment is, and one on how it was measured."""
-    lines, sides = [], []
-    for name, told in recording.environments.items():
-        machine = told["machine"]
-        where = f"{machine['cpu']} ({machine['isa']}), torch {machine['torch']}, engine {machine['engine']}"
-        where += f", kernels {machine['native']}" if "int8-native" in told["models"] else ""
-        lines.append(f"{name}: {where}, Python {machine['python']}, lstmq {told['lstmq']} in {told['place']}")
-        sides.append((machine["torch"], machine["python"], told["place"]))
-    if len(sides) == 2 and sides[0] == sides[1]:
-        lines.append("here and there are one and the same: what differs is the machine's doing")
+    """Return a line for each environment, and one that says how the session measured."""
+    lines = []
+    for name, environment in recording.environments.items():
+        machine = environment.machine
+        parts = [f"{machine.cpu} ({machine.isa})", f"torch {machine.torch}", f"engine {machine.engine}"]
+        if "int8-native" in environment.models:
+            parts.append(f"kernels {machine.kernels}")
+        parts += [f"Python {machine.python}", f"lstmq {environment.lstmq} in {environment.location}"]
+        lines.append(f"{name}: {', '.join(parts)}")
+    here, there = recording.here, recording.there
+    if there and (here.machine.torch, here.machine.python, here.location) == (
+        there.machine.torch,
+        there.machine.python,
+        there.location,
+    ):
+        lines.append("here and there are the same environment: any difference comes from the machine")
     plan = recording.plan
-    more = f" and {plan['more']} more, quantized," if plan["more"] else ""
-    clock = "CPU time of one thread" if plan["clock"] == "cpu" else f"wall time on {plan['threads']} threads"
+    more = f" and {plan.quantized_slices} more with the quantized models" if plan.quantized_slices else ""
+    clock = "CPU time of one thread" if plan.clock == "cpu" else f"wall time on {plan.threads} threads"
     lines.append(
-        f"{plan['workers']} fresh processes of each, {plan['pairs']} slices{more} in each process, "
-        f"{clock}; in brackets, intervals of 99 % over processes"
+        f"{plan.workers} fresh processes of each environment, {plan.slices} slices{more} in each process, {clock}; "
+        "brackets: 99 % confidence interval over processes"
     )
-    if plan["clock"] == "cpu" and not all(told["pinned"] for told in recording.environments.values()):
-        lines.append("processes were not kept on one processor, as this system cannot or may not: intervals are wide")
+    if plan.clock == "cpu" and not all(environment.pinned for environment in recording.environments.values()):
+        lines.append("the system does not keep a process on one processor here, so the intervals are wide")
     return lines
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the verdicts as a table in lines of text; what there is to say of them is below it."""
-    rows = [(each.outcome, each.question, each.case, each.metric, each.shown, each.limit) for each in verdicts]
-    lines = text_table(("verdict", "question", "of", "metric", "figure", "limit"), rows)
-    notes = [f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details]
-    return [*lines, *([""] if notes else []), *notes]
+    """Return the verdicts as lines of text: a table, then the details."""
+    rows = [
+        (verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.figure_text, verdict.limit)
+        for verdict in verdicts
+    ]
+    notes = [
+        f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}"
+        for verdict in verdicts
+        if verdict.details
+    ]
+    return [*text_table(VERDICT_HEADERS, rows), *([""] if notes else []), *notes]
 
 
 def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table in lines of text, each column as wide as it needs to be."""
-    comparison_table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    """Return a table as lines of text. Each column is as wide as its content."""
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
-        comparison_table.add_column(header, no_wrap=True)
+        table.add_column(header, no_wrap=True)
     for row in rows:
-        comparison_table.add_row(*row)
-    # Words of other programs are in it: nothing is markup, nothing is cut off, and it is as wide as it is.
-    console = Console(file=StringIO(), width=10_000, markup=False, emoji=False, color_system=None)
-    console.print(comparison_table)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined] # a StringIO
+        table.add_row(*row)
+    # Cells hold text of other programs, so rich must not read it as markup, and must not cut it off.
+    file = StringIO()
+    Console(file=file, width=10_000, markup=False, emoji=False, color_system=None).print(table)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
 def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
-    """Return the verdicts as a Markdown table under a heading, with what they are of below it."""
-    lines = [f"### lstmq: {worst(verdicts)}", "", "| verdict | question | of | metric | figure | limit | |"]
-    lines.append("|---|---|---|---|---:|---|---|")
-    for each in verdicts:
-        mark = each.outcome if each.outcome in (Outcome.PASS, Outcome.UNJUDGED) else f"**{each.outcome}**"
-        cells = (mark, each.question, each.case, each.metric, each.shown, each.limit, each.details)
-        lines.append(markdown_row(cells))
+    """Return the verdicts as Markdown: a heading, a table, and the notes as a list."""
+    lines = [
+        f"### lstmq: {worst(verdicts)}",
+        "",
+        markdown_row([*VERDICT_HEADERS, ""]),
+        "|---|---|---|---|---:|---|---|",
+    ]
+    for verdict in verdicts:
+        calm = verdict.outcome in (Outcome.PASS, Outcome.UNJUDGED)
+        outcome = verdict.outcome if calm else f"**{verdict.outcome}**"
+        cells = (outcome, verdict.question, verdict.case, verdict.metric, verdict.figure_text, verdict.limit)
+        lines.append(markdown_row([*cells, verdict.details]))
     return [*lines, "", *(f"- {note}" for note in notes)]
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """Return a row of a Markdown table, whatever is in its cells."""
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def conclusion(verdicts: Sequence[Verdict]) -> str:
-    """Return the session's outcome, what it means and its exit code, in a line."""
+    """Return the outcome of a session, what it means, and its exit code, in one line."""
     outcome = worst(verdicts)
     meaning = {
-        Outcome.PASS: "every figure clears its limit",
+        Outcome.PASS: "every figure is within its limit",
         Outcome.FAIL: "a regression",
-        Outcome.INCONCLUSIVE: "no regression, and no pass: a limit lies inside an interval; measure more",
-        Outcome.INVALID: "this machine is too noisy to judge now",
-        Outcome.NOT_MEASURED: "something that is gated was not measured",
+        Outcome.INCONCLUSIVE: "a limit lies inside an interval; measure more",
+        Outcome.INVALID: "the machine is too noisy to judge now",
+        Outcome.NOT_MEASURED: "a gated figure was not measured",
     }[outcome]
     return f"{outcome}: {meaning} (exit code {outcome.exit_code})"

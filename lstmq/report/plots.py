@@ -1,0 +1,132 @@
+"""Plots of saved runs: by torch version, and over time."""
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lstmq.figures import check_figure_path, save_figure
+from lstmq.gate import Conditions
+from lstmq.quantization import FLOAT32
+from lstmq.report.summaries import SchemeSummary, change_points, version_key
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Tables = Sequence[Sequence[SchemeSummary]]
+
+
+def _plot_speedups(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None:
+    """Plot intervals by version of torch, and limits as short lines."""
+    for number, table in enumerate(tables):
+        offset = 0.15 * (number - (len(tables) - 1) / 2)
+        rows = [row for row in table if row.is_measured]
+        x = [places[row.torch] + offset for row in rows]
+        medians = [row.speedup.median for row in rows]
+        ends = [
+            [row.speedup.median - row.speedup.lower for row in rows],
+            [row.speedup.upper - row.speedup.median for row in rows],
+        ]
+        drawn = axes.errorbar(x, medians, yerr=ends, fmt="o", capsize=3, label=table[0].scheme)
+        limits = [(at, row.least_speedup) for at, row in zip(x, rows, strict=True) if row.least_speedup is not None]
+        at, limit = zip(*limits, strict=True) if limits else ((), ())
+        axes.plot(at, limit, "_", markersize=14, color=drawn[0].get_color())
+    axes.set(ylabel="speedup, 99 % interval; dash: limit", ylim=(0, None))
+
+
+def _plot_times(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None:
+    """Plot microseconds per token of the schemes and of float32."""
+    for table in tables:
+        rows = [row for row in table if row.is_measured]
+        axes.plot([places[row.torch] for row in rows], [row.us for row in rows], "o-", label=table[0].scheme)
+    rows = [row for row in tables[0] if row.is_measured]
+    axes.plot([places[row.torch] for row in rows], [row.us_float32 for row in rows], "s--", label=FLOAT32)
+    axes.set(ylabel="us/token", ylim=(0, None))
+
+
+def _plot_sizes(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None:
+    """Plot megabytes by part, one bar for each scheme and version."""
+    colors: dict[str, str] = {}
+    width = 0.8 / len(tables)
+    for number, table in enumerate(tables):
+        for row in table:
+            bottom = 0.0
+            at = places[row.torch] + width * (number - (len(tables) - 1) / 2)
+            for part, size in row.parts:
+                label = "_" if part in colors else part
+                color = colors.setdefault(part, f"C{len(colors)}")
+                axes.bar([at], [size / 1e6], 0.9 * width, bottom, color=color, label=label)
+                bottom += size / 1e6
+    axes.set(ylabel=f"MB: {', '.join(table[0].scheme for table in tables)}")
+
+
+PLOTS = {"speedup": _plot_speedups, "us/token": _plot_times, "size by part": _plot_sizes}
+
+
+def plot_summaries(groups: Sequence[Tables], path: Path) -> None:
+    """Draw all of :data:`PLOTS` into one figure, with one row for each group.
+
+    Args:
+        groups: from :func:`~lstmq.report.summaries.group_summaries`.
+        path: a file that :func:`lstmq.figures.check_figure_path` accepts.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 4.5 * len(groups)), layout="constrained")
+    for row, tables in zip(figure.subplots(len(groups), len(PLOTS), squeeze=False), groups, strict=True):
+        row[0].set_title(tables[0][0].machine)
+        for axes, draw in zip(row, PLOTS.values(), strict=True):
+            _draw(axes, draw, tables)
+    save_figure(figure, path)
+
+
+def plot_svg(name: str, tables: Tables, dark: bool) -> bytes:
+    """Return one of :data:`PLOTS` for the tables of a group, as SVG with a transparent background."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    with style.context("dark_background" if dark else "default"):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        _draw(figure.subplots(), PLOTS[name], tables)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", transparent=True)
+    return buffer.getvalue()
+
+
+def _draw(axes: "Axes", draw: Callable[["Axes", Tables, Mapping[str, int]], None], tables: Tables) -> None:
+    versions = sorted({row.torch for table in tables for row in table}, key=version_key)
+    draw(axes, tables, {name: place for place, name in enumerate(versions)})
+    axes.set_xticks(range(len(versions)), versions, rotation=30 if len(versions) > 3 else 0)
+    axes.set(xlim=(-0.5, len(versions) - 0.5), xlabel="torch")
+    if axes.get_legend_handles_labels()[0]:  # empty if nothing was measured
+        axes.legend(loc="best", fontsize="small")
+
+
+def check_history_path(path: Path) -> None:
+    """Raise ``ValueError`` if :func:`plot_history` cannot draw to ``path``, or a package that it needs is missing."""
+    check_figure_path(path)
+    if find_spec("ruptures") is None:
+        raise ValueError("change points need ruptures: pip install 'lstmq[history]'")
+
+
+def plot_history(summaries: Iterable[SchemeSummary], path: Path) -> None:
+    """Plot the speedup of a scheme over time, one row for each set of conditions, and a line at each change point."""
+    from matplotlib.figure import Figure
+
+    series: dict[Conditions, list[SchemeSummary]] = {}
+    for summary in sorted((row for row in summaries if row.is_valid), key=lambda row: row.date):
+        series.setdefault(summary.conditions, []).append(summary)
+    figure = Figure(figsize=(10, 3.5 * len(series)), layout="constrained")
+    for subplots, rows in zip(figure.subplots(len(series), 1, squeeze=False), series.values(), strict=True):
+        axes, speedups = subplots[0], [row.speedup.median for row in rows]
+        dates = [datetime.fromisoformat(row.date) for row in rows]
+        axes.plot(dates, speedups, ".", markersize=4)
+        for place in change_points(speedups):
+            axes.axvline(dates[place], color="tab:red", linewidth=1)
+            at = (dates[place], 0.02)
+            axes.annotate(f" {dates[place]:%Y-%m-%d}", at, xycoords=("data", "axes fraction"), rotation=90)
+        axes.set(title=rows[0].machine, ylabel=f"speedup of {rows[0].scheme}", ylim=(0, None))
+        axes.tick_params(axis="x", rotation=30)
+    save_figure(figure, path)
