@@ -1,4 +1,4 @@
-"""``python -m lstmq`` is ``lstmq``."""
+"""Runs ``python -m lstmq``, which is the same as the ``lstmq`` command."""
 
 from lstmq.cli import main
 

@@ -1,4 +1,8 @@
-"""Errors as one line: :func:`one_line`, and the error that several packages raise."""
+"""The error that several packages raise, and errors as one line. This module does not import torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class QuantizationError(ValueError):
@@ -16,8 +20,28 @@ class QuantizationError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line, after the name of its type unless the message speaks for itself."""
+    """Return the message of an error as one line.
+
+    The name of the error's type comes first, except for ``ValueError`` and ``OSError``, whose messages say enough.
+    """
     message, kind = " ".join(str(error).split()), type(error).__name__
     if message and isinstance(error, ValueError | OSError):
         return message
     return f"{kind}: {message}" if message else kind
+
+
+@contextmanager
+def prefix_errors(
+    path: str | Path, caught: type[Exception] = ValueError, raised: type[Exception] = ValueError
+) -> Iterator[None]:
+    """Replace an error from the block by one whose message is the path and the old message, in one line.
+
+    Args:
+        path: the file that the block reads.
+        caught: the type of the errors to replace.
+        raised: the type to raise instead.
+    """
+    try:
+        yield
+    except caught as error:
+        raise raised(f"{path}: {one_line(error)}") from None

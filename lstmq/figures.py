@@ -1,4 +1,4 @@
-"""Figures drawn with matplotlib, which is optional: checked before long work, saved whole or not at all."""
+"""Saves matplotlib figures. matplotlib is optional, so callers check for it before long work."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,6 @@ def check_figure_path(path: Path) -> None:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Save a figure, in the format that the suffix of ``path`` names."""
+    """Save a figure in the format that the suffix of ``path`` names."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])

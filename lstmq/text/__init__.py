@@ -1,4 +1,4 @@
-"""Text as word ids: dictionaries, corpora, columns and streams."""
+"""Reads text as word ids, and cuts it into columns and windows."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Text into word ids: :class:`Dictionary` and :class:`Corpus`."""
+"""Reads text as word ids: :class:`Dictionary` and :class:`Corpus`."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -8,23 +8,31 @@ from typing import IO
 import torch
 from torch import Tensor
 
-EOS = "<eos>"
-UNK = "<unk>"
+EOS = "<eos>"  # ends each line
+UNK = "<unk>"  # replaces unknown words
 SPLITS = ("train", "valid", "test")
-PIECE = 1 << 16  # bytes of a line that are read at once; a longer line must have a space or tab at least as often
-# WikiText as the word language model example names it, as published, and as published before <unk> was put in.
+# The names in PyTorch's word language model example, and those that WikiText is published under.
 FILE_NAMES = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw")
+CHUNK_BYTES = 1 << 16  # lines longer than this are read in parts
 
 
 class Dictionary:
-    """Words and their ids, one to one, in order of first sight.
+    """Words and their ids. Ids are consecutive, in the order in which the words are added.
 
     Args:
-        words: added in this order.
+        words: the first words to add.
 
     Attributes:
-        word2idx: word to id.
-        idx2word: id to word; ``idx2word[word2idx[word]] == word``.
+        word2idx: maps each word to its id.
+        idx2word: lists the words by id.
+
+    Example:
+        >>> from lstmq import Dictionary
+        >>> dictionary = Dictionary(["the", "seal", "the"])
+        >>> dictionary.word2idx
+        {'the': 0, 'seal': 1}
+        >>> dictionary.idx2word
+        ['the', 'seal']
     """
 
     def __init__(self, words: Iterable[str] = ()) -> None:
@@ -37,7 +45,7 @@ class Dictionary:
         return len(self.idx2word)
 
     def add_word(self, word: str) -> int:
-        """Return the id of ``word``, giving it the next free one at first sight."""
+        """Return the id of a word. A new word gets the next free id."""
         idx = self.word2idx.get(word)
         if idx is None:
             idx = self.word2idx[word] = len(self.idx2word)
@@ -45,80 +53,97 @@ class Dictionary:
         return idx
 
     def find(self, word: str) -> int:
-        """Return the id of ``word``, or that of ``<unk>`` if the word is not here.
+        """Return the id of a word, or of ``<unk>`` if the word is unknown.
 
         Raises:
-            ValueError: if neither the word nor ``<unk>`` is here.
+            ValueError: if the dictionary has neither.
+
+        Example:
+            >>> from lstmq import Dictionary
+            >>> Dictionary(["<unk>", "seal"]).find("walrus")
+            0
         """
         idx = self.word2idx.get(word, self.word2idx.get(UNK))
         if idx is None:
-            raise ValueError(f"the word {word!r} is not in the dictionary, and it has no {UNK} to stand for it")
+            raise ValueError(f"the word {word!r} is not in the dictionary, and there is no {UNK} to replace it")
         return idx
 
 
 class Corpus:
-    """The three splits of a folder of text, as streams of word ids.
+    """The train, valid and test splits of a folder of text, as word ids.
 
-    Words are what white space separates; every line ends in ``<eos>``.
+    Words are separated by white space. Each line ends with the word ``<eos>``.
 
     Args:
-        folder: holds ``train.txt``, ``valid.txt`` and ``test.txt``, or the same splits under WikiText's published
-            names (``wiki.train.tokens``, ...); UTF-8.
-        dictionary: read the text with these words and no others: an unknown word becomes ``<unk>``.
-            Without it, the dictionary grows over train, valid and test, in this order.
+        folder: contains ``train.txt``, ``valid.txt`` and ``test.txt`` in UTF-8. The names that WikiText is published
+            under work too: ``wiki.train.tokens`` or ``wiki.train.raw``, and so on.
+        dictionary: reads the text with these words only; unknown words become ``<unk>``. Without it, the corpus makes
+            a dictionary of the words in train, valid and test, in this order.
 
     Attributes:
-        train, valid, test: int64, shape ``(tokens,)``.
-        dictionary: the words the ids stand for.
+        train, valid, test: int64 ids, shape ``(tokens,)``.
+        dictionary: the words of the ids.
 
     Raises:
-        ValueError: if a split is missing, there twice, empty, or not UTF-8, or a word cannot be mapped.
+        ValueError: if a split is missing, ambiguous, empty or not UTF-8, or a word is not in the dictionary.
+
+    Example:
+        >>> from lstmq import Corpus
+        >>> corpus = Corpus("data/sample")
+        >>> len(corpus.dictionary)
+        2750
+        >>> corpus.test.shape
+        torch.Size([7883])
+        >>> [corpus.dictionary.idx2word[idx] for idx in corpus.test[:5]]
+        ['<eos>', '=', 'Kezzora', 'geirnica', '=']
     """
 
     def __init__(self, folder: str | Path, dictionary: Dictionary | None = None) -> None:
         self.dictionary = Dictionary() if dictionary is None else dictionary
         to_idx = self.dictionary.add_word if dictionary is None else self.dictionary.find
-        paths = [_split_path(Path(folder), split) for split in SPLITS]
-        self.train, self.valid, self.test = (_read(path, to_idx) for path in paths)
+        paths = [_find_split(Path(folder), split) for split in SPLITS]
+        self.train, self.valid, self.test = (_read_ids(path, to_idx) for path in paths)
 
 
-def _split_path(folder: Path, split: str) -> Path:
+def _find_split(folder: Path, split: str) -> Path:
     if not folder.is_dir():
         raise ValueError(f"no such corpus folder: {folder}")
     names = [name.format(split) for name in FILE_NAMES]
-    found = [folder / name for name in names if (folder / name).is_file()]
+    found = [name for name in names if (folder / name).is_file()]
     if not found:
         raise ValueError(f"no {split} split in {folder}: expected {' or '.join(names)}")
     if len(found) > 1:
-        raise ValueError(f"{folder} holds the {split} split {len(found)} times: {', '.join(p.name for p in found)}")
-    return found[0]
+        raise ValueError(f"expected one {split} split in {folder}, found {', '.join(found)}")
+    return folder / found[0]
 
 
-def _read(path: Path, to_idx: Callable[[str], int]) -> Tensor:
-    """Return the ids of the file's words in one pass, with eight bytes a token: no list of ints is ever held."""
+def _read_ids(path: Path, to_idx: Callable[[str], int]) -> Tensor:
+    """Return the ids of a file's words. Memory is eight bytes per token, because an array holds no int objects."""
     ids = array("q")
     with path.open("rb") as file:
-        for words, ends in _pieces(path, file):
+        for words, is_line_end in _read_parts(path, file):
             ids.extend(map(to_idx, words))
-            if ends:
+            if is_line_end:
                 ids.append(to_idx(EOS))
     if not ids:
-        raise ValueError(f"{path} is empty: expected text, a sentence or paragraph a line")
+        raise ValueError(f"{path} is empty: expected text")
     return torch.frombuffer(ids, dtype=torch.int64)  # shares the array's memory
 
 
-def _pieces(path: Path, file: IO[bytes]) -> Iterator[tuple[list[str], bool]]:
-    """Yield the words of each line, a long line in pieces, and whether the line ends with the piece."""
-    offset, rest, inside = 0, b"", False  # of the piece, in bytes; what the last one left; whether in a line
-    while (chunk := file.readline(PIECE)) or inside:
-        piece = rest + chunk
-        inside = len(chunk) == PIECE and not chunk.endswith(b"\n")
-        # Never cut inside a word: the byte of a space or tab is part of no other character in UTF-8.
-        cut = 1 + max(piece.rfind(b" "), piece.rfind(b"\t")) if inside else len(piece)
-        if not cut and len(piece) > PIECE:
-            raise ValueError(f"{path} is no text: no space or tab in {PIECE:,} bytes from byte {offset:,} on")
+def _read_parts(path: Path, file: IO[bytes]) -> Iterator[tuple[list[str], bool]]:
+    """Yield the words of each line, and ``True``. A long line comes in several parts; only the last has ``True``."""
+    offset = 0  # of the part, in bytes
+    rest = b""  # the start of a word that the last chunk cut
+    in_line = False
+    while (chunk := file.readline(CHUNK_BYTES)) or in_line:
+        part = rest + chunk
+        in_line = len(chunk) == CHUNK_BYTES and not chunk.endswith(b"\n")
+        # End the part after a space or a tab. In UTF-8, these bytes are never part of another character.
+        end = 1 + max(part.rfind(b" "), part.rfind(b"\t")) if in_line else len(part)
+        if not end and len(part) > CHUNK_BYTES:
+            raise ValueError(f"{path} is not text: no space or tab in {CHUNK_BYTES:,} bytes after byte {offset:,}")
         try:
-            yield piece[:cut].decode("utf-8").split(), not inside
+            yield part[:end].decode("utf-8").split(), not in_line
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {offset + error.start:,}") from None
-        offset, rest = offset + cut, piece[cut:]
+        offset, rest = offset + end, part[end:]

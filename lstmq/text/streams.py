@@ -1,4 +1,4 @@
-"""What a model reads and what is to come of it: a :class:`Stream`; of a text, :func:`next_words`."""
+"""What a model reads and what it should predict: :class:`Stream`, and :func:`next_words`, which makes one of a text."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,21 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+"""Returns the loss of an output, float32, for its targets, summed over steps and columns: a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stream:
-    """Inputs and targets, step by step, in columns that are read side by side.
+    """Inputs and targets, step by step, in columns that a model reads side by side.
 
     Args:
-        inputs: shape ``(steps, bsz, ...)``, of what dtype the model reads.
-        targets: shape ``(steps, bsz, ...)``.
-        loss: is given what the model made of a window, float32, and the window's targets; returns a scalar, the loss
-            summed over the window's steps and columns. Without one, the last dimension of what the model makes is
-            logits, the targets are their classes, int64, and the loss is the cross-entropy in nats.
+        inputs: shape ``(steps, bsz, ...)``, any dtype that the model reads. For a text, int64 ids.
+        targets: shape ``(steps, bsz, ...)``, any dtype that the loss reads.
+        loss: takes the model's output for a window, float32, and the targets of the window, and returns a scalar: the
+            loss summed over the window's steps and columns. The default is the cross-entropy in nats. It needs outputs
+            whose last dimension is logits, and int64 targets, which are the classes.
 
     Raises:
-        ValueError: if there is no step or no column, or inputs and targets have different ones.
+        ValueError: if there are no steps or no columns, or the inputs have others than the targets.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import Stream
+        >>> stream = Stream(inputs=torch.rand(100, 2, 8), targets=torch.zeros(100, 2, dtype=torch.int64))
+        >>> len(stream), stream.tokens
+        (100, 200)
+        >>> [len(window) for window in stream.windows(bptt=40)]
+        [40, 40, 20]
     """
 
     inputs: Tensor
@@ -30,7 +40,6 @@ class Stream:
     loss: Loss | None = None
 
     def __post_init__(self) -> None:
-        """See that every input has a target."""
         inputs, targets = tuple(self.inputs.shape), tuple(self.targets.shape)
         if len(inputs) < 2 or inputs[:2] != targets[:2] or not self.tokens:
             raise ValueError(f"expected inputs and targets of shape (steps, bsz, ...), found {inputs} and {targets}")
@@ -41,16 +50,20 @@ class Stream:
 
     @property
     def tokens(self) -> int:
-        """How many inputs there are: steps times columns."""
+        """Number of inputs: steps times columns."""
         return self.inputs.shape[0] * self.inputs.shape[1]
 
     def slice(self, first: int, steps: int) -> "Stream":
-        """Return ``steps`` steps from ``first`` on, or as many as there are."""
-        steps_of = slice(first, first + steps)
-        return Stream(inputs=self.inputs[steps_of], targets=self.targets[steps_of], loss=self.loss)
+        """Return ``steps`` steps from step ``first`` on, or fewer at the end of the stream.
+
+        Raises:
+            ValueError: if no step is left.
+        """
+        part = slice(first, first + steps)
+        return Stream(inputs=self.inputs[part], targets=self.targets[part], loss=self.loss)
 
     def windows(self, bptt: int) -> Iterator["Stream"]:
-        """Yield windows of ``bptt`` steps, the last of what is left: together they are the stream.
+        """Yield consecutive windows of ``bptt`` steps. The last one may be shorter.
 
         Raises:
             ValueError: if ``bptt < 1``.
@@ -60,14 +73,14 @@ class Stream:
         return (self.slice(first, bptt) for first in range(0, len(self), bptt))
 
     def summed_loss(self, output: Tensor) -> Tensor:
-        """Return the loss of what a model made of the inputs, summed over the targets: a scalar, float32."""
+        """Return the loss of the model's output for this stream, summed over the targets, as a float32 scalar."""
         if self.loss is not None:
             return self.loss(output.float(), self.targets)
         return summed_cross_entropy(output, self.targets)
 
 
 def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross-entropy summed over all targets, in nats, as a float32 scalar.
+    """Return the cross-entropy summed over the targets, in nats, as a float32 scalar.
 
     Args:
         logits: float, shape ``(..., classes)``.
@@ -77,18 +90,28 @@ def summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def next_words(source: Tensor) -> Stream:
-    """Return the stream whose targets are the next word of each column.
+    """Return a stream whose targets are the next words of its inputs.
 
     Args:
-        source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``.
+        source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``, at least 2 steps.
+
+    Returns:
+        A stream of ``steps - 1`` steps.
 
     Raises:
-        ValueError: if it is not that, or has fewer than 2 steps: there is no target.
+        ValueError: if ``source`` has another shape or dtype.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import batchify, next_words
+        >>> stream = next_words(batchify(torch.arange(5), bsz=1))
+        >>> stream.inputs.flatten(), stream.targets.flatten()
+        (tensor([0, 1, 2, 3]), tensor([1, 2, 3, 4]))
     """
     if source.dim() != 2:
-        raise ValueError(f"expected a source of shape (steps, bsz) from batchify, found shape {tuple(source.shape)}")
+        raise ValueError(f"expected ids of shape (steps, bsz) from batchify, found shape {tuple(source.shape)}")
     if source.dtype != torch.int64:
         raise ValueError(f"expected int64 ids, found {source.dtype}")
     if len(source) < 2 or not source.shape[1]:
-        raise ValueError(f"a source of shape {tuple(source.shape)} has no target: at least 2 steps are needed")
+        raise ValueError(f"expected at least 2 steps and 1 column, found shape {tuple(source.shape)}")
     return Stream(inputs=source[:-1], targets=source[1:])

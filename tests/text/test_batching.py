@@ -1,6 +1,6 @@
 """Laws of columns and windows.
 
-1. The columns, one under the other, are the stream less what does not fit.
+1. The columns, joined end to end, are the text without the tokens that do not fill a column.
 2. The windows tile the source, and the targets are the inputs one step later.
 """
 
@@ -13,7 +13,7 @@ from lstmq import batchify, get_batch
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
-def test_the_columns_rejoined_are_the_trimmed_stream(tokens, bsz):
+def test_batchify_trims_tokens_that_do_not_fill_a_column(tokens, bsz):
     data = torch.arange(tokens)
     if bsz > tokens:
         with pytest.raises(ValueError, match=f"{tokens} tokens is too short for {bsz} columns"):
@@ -26,7 +26,7 @@ def test_the_columns_rejoined_are_the_trimmed_stream(tokens, bsz):
 
 
 @given(st.integers(2, 60), st.integers(1, 5), st.integers(1, 70))
-def test_the_windows_tile_the_source(steps, bsz, bptt):
+def test_get_batch_tiles_the_source_with_windows(steps, bsz, bptt):
     source = batchify(torch.arange(steps * bsz), bsz)
     pairs = [get_batch(source, i, bptt) for i in range(0, steps - 1, bptt)]
     assert all(len(data) == bptt for data, _ in pairs[:-1])
@@ -35,34 +35,33 @@ def test_the_windows_tile_the_source(steps, bsz, bptt):
 
 
 @given(st.integers(2, 60), st.integers(1, 5), st.integers(1, 70), st.data())
-def test_targets_are_the_inputs_one_step_later(steps, bsz, bptt, data):
+def test_get_batch_returns_the_next_words_as_targets(steps, bsz, bptt, data):
     i = data.draw(st.integers(0, steps - 2))
     source = batchify(torch.arange(steps * bsz), bsz)
-    words, targets = get_batch(source, i, bptt)
-    assert words.shape == (min(bptt, steps - 1 - i), bsz)
-    assert targets.shape == (words.numel(),)
-    assert torch.equal(targets, words.reshape(-1) + 1)  # in every column of this stream the next word is one more
+    window, targets = get_batch(source, i, bptt)
+    assert window.shape == (min(bptt, steps - 1 - i), bsz)
+    assert targets.shape == (window.numel(),)
+    assert torch.equal(targets, window.reshape(-1) + 1)  # in each column of this source, the next id is one more
 
 
 @pytest.mark.parametrize("bsz", [0, -3])
-def test_a_batch_size_below_one_is_refused(bsz):
+def test_batchify_refuses_a_batch_size_below_one(bsz):
     with pytest.raises(ValueError, match=f"at least 1, found {bsz}"):
         batchify(torch.arange(9), bsz)
 
 
-def test_only_a_stream_is_batchified():
+def test_batchify_refuses_ids_of_two_dimensions():
     with pytest.raises(ValueError, match=r"shape \(tokens,\), found shape \(3, 3\)"):
         batchify(torch.zeros(3, 3), 1)
 
 
 @pytest.mark.parametrize("i", [-1, 9, 10, 99])
-def test_a_window_without_a_target_is_refused(i):
+def test_get_batch_refuses_a_step_without_a_target(i):
     with pytest.raises(ValueError, match=f"no window starts at step {i} of a source of 10 steps"):
         get_batch(batchify(torch.arange(10), 1), i, 5)
 
 
 @pytest.mark.parametrize("bptt", [0, -1])
-def test_a_window_of_no_length_is_refused(bptt):
-    source = batchify(torch.arange(10), 1)
+def test_get_batch_refuses_a_window_below_one_step(bptt):
     with pytest.raises(ValueError, match=f"at least 1 step, found {bptt}"):
-        get_batch(source, 0, bptt)
+        get_batch(batchify(torch.arange(10), 1), 0, bptt)

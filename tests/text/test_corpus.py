@@ -1,31 +1,42 @@
 """Laws of the dictionary and the corpus.
 
-1. A dictionary is a bijection, in order of first sight.
-2. A corpus read, written and read again is the same.
-3. With a dictionary given, no word is added: what it does not know is ``<unk>``.
+1. A dictionary is a bijection between words and ids, in the order of their first occurrence.
+2. The ids of a corpus spell its text, and the text that they spell reads as the same ids.
+3. A corpus that is given a dictionary adds no word: unknown words become ``<unk>``.
 """
 
 import random
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmq import Corpus, Dictionary
-from lstmq.text.corpus import PIECE
+from lstmq.text.corpus import CHUNK_BYTES
 from strategies import lines, texts, words
+
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder that the examples of a property test write to one after the other."""
+    return tmp_path_factory.mktemp("corpus")
 
 
 def write(folder, train, valid, test, name="{}.txt"):
-    folder.mkdir(exist_ok=True)
-    for split, text in zip(("train", "valid", "test"), (train, valid, test), strict=True):
+    for split, text in zip(SPLITS, (train, valid, test), strict=True):
         (folder / name.format(split)).write_text("".join(" ".join(line) + "\n" for line in text), encoding="utf-8")
     return folder
 
 
+def spell(corpus, split):
+    return [corpus.dictionary.idx2word[idx] for idx in getattr(corpus, split)]
+
+
 @given(st.lists(words))
-def test_a_dictionary_is_a_bijection_in_order_of_first_sight(text):
+def test_dictionary_numbers_words_in_order_of_first_occurrence(text):
     dictionary = Dictionary()
     ids = [dictionary.add_word(word) for word in text]
     assert dictionary.idx2word == list(dict.fromkeys(text))
@@ -34,94 +45,82 @@ def test_a_dictionary_is_a_bijection_in_order_of_first_sight(text):
     assert len(dictionary) == len(dictionary.word2idx) == len(dictionary.idx2word)
 
 
+@settings(max_examples=20)
 @given(texts, texts, texts)
-def test_the_ids_spell_the_text(tmp_path_factory, train, valid, test):
-    corpus = Corpus(write(tmp_path_factory.mktemp("corpus"), train, valid, test))
-    for ids, text in ((corpus.train, train), (corpus.valid, valid), (corpus.test, test)):
-        assert ids.dtype == torch.int64
-        assert ids.dim() == 1
-        assert [corpus.dictionary.idx2word[i] for i in ids] == [word for line in text for word in (*line, "<eos>")]
-
-
-@given(texts, texts, texts)
-def test_a_corpus_read_and_written_back_is_the_same(tmp_path_factory, train, valid, test):
-    first = Corpus(write(tmp_path_factory.mktemp("corpus"), train, valid, test))
-    again = tmp_path_factory.mktemp("again")
-    for split in ("train", "valid", "test"):
-        spelled = [first.dictionary.idx2word[i] for i in getattr(first, split)]
-        text = "".join("\n" if word == "<eos>" else f" {word}" for word in spelled)
-        (again / f"{split}.txt").write_text(text, encoding="utf-8")
-    # A text may hold the word <eos> itself, which reads back as an end of line; the ids are the same all the same.
-    second = Corpus(again)
-    assert second.dictionary.idx2word == first.dictionary.idx2word
-    assert all(torch.equal(getattr(first, split), getattr(second, split)) for split in ("train", "valid", "test"))
+def test_corpus_ids_spell_the_text_and_read_back_unchanged(folder, train, valid, test):
+    corpus = Corpus(write(folder, train, valid, test))
+    for split, text in zip(SPLITS, (train, valid, test), strict=True):
+        ids = getattr(corpus, split)
+        assert (ids.dtype, ids.dim()) == (torch.int64, 1)
+        assert spell(corpus, split) == [word for line in text for word in (*line, "<eos>")]
+    # The text may contain the word <eos> itself. Written as a line end, it has the same id.
+    for split in SPLITS:
+        text = "".join("\n" if word == "<eos>" else f" {word}" for word in spell(corpus, split))
+        (folder / f"{split}.txt").write_text(text, encoding="utf-8")
+    again = Corpus(folder)
+    assert again.dictionary.idx2word == corpus.dictionary.idx2word
+    assert all(torch.equal(getattr(corpus, split), getattr(again, split)) for split in SPLITS)
 
 
 @given(texts, lines)
-def test_with_a_given_dictionary_unknown_words_become_unk(tmp_path_factory, text, known):
+def test_corpus_with_a_dictionary_replaces_unknown_words_by_unk(folder, text, known):
     dictionary = Dictionary(["<unk>", "<eos>", *known])
     before = list(dictionary.idx2word)
-    corpus = Corpus(write(tmp_path_factory.mktemp("corpus"), text, text, text), dictionary)
+    corpus = Corpus(write(folder, text, text, text), dictionary)
     assert corpus.dictionary is dictionary
     assert dictionary.idx2word == before
-    spelled = [before[i] for i in corpus.test]
-    assert spelled == [word if word in {*known, "<eos>"} else "<unk>" for line in text for word in (*line, "<eos>")]
+    expected = [word if word in {*known, "<eos>"} else "<unk>" for line in text for word in (*line, "<eos>")]
+    assert spell(corpus, "test") == expected
 
 
-def test_without_unk_an_unknown_word_is_named(tmp_path):
-    folder = write(tmp_path / "corpus", [["one"]], [["two"]], [["one"]])
-    with pytest.raises(ValueError, match=r"'two'.*<unk>"):
+def test_corpus_with_a_dictionary_without_unk_names_the_unknown_word(folder):
+    write(folder, [["one"]], [["two"]], [["one"]])
+    with pytest.raises(ValueError, match=r"'two' is not in the dictionary, and there is no <unk> to replace it"):
         Corpus(folder, Dictionary(["one", "<eos>"]))
 
 
 @pytest.mark.parametrize("name", ["{}.txt", "wiki.{}.tokens", "wiki.{}.raw"])
-def test_wikitexts_file_names_are_known(tmp_path, name):
-    corpus = Corpus(write(tmp_path / "corpus", [["a", "b"]], [["c"]], [["a"]], name))
+def test_corpus_reads_the_names_of_wikitext(tmp_path, name):
+    corpus = Corpus(write(tmp_path, [["a", "b"]], [["c"]], [["a"]], name))
     assert corpus.dictionary.idx2word == ["a", "b", "<eos>", "c"]
 
 
-def test_lines_end_at_newlines_alone_and_words_at_any_white_space(tmp_path):
-    folder = write(tmp_path / "corpus", [["x"]], [["x"]], [["x"]])
+def test_corpus_ends_lines_at_newlines_only_and_words_at_any_white_space(folder):
+    write(folder, [["x"]], [["x"]], [["x"]])
     (folder / "train.txt").write_bytes(" a\tb\r\n\n\u2028c\u00a0d\x0ce".encode())
-    corpus = Corpus(folder)
-    assert [corpus.dictionary.idx2word[i] for i in corpus.train] == ["a", "b", "<eos>", "<eos>", "c", "d", "e", "<eos>"]
+    assert spell(Corpus(folder), "train") == ["a", "b", "<eos>", "<eos>", "c", "d", "e", "<eos>"]
 
 
 @given(texts, st.integers(64, 90))
-def test_a_line_read_in_pieces_is_the_same_line(tmp_path_factory, text, piece):
-    folder = write(tmp_path_factory.mktemp("corpus"), text, [[" ".join(line)] * 9 for line in text], text)
-    whole = Corpus(folder)
+def test_corpus_reads_a_long_line_in_parts_as_if_at_once(folder, text, chunk_bytes):
+    write(folder, text, [[" ".join(line)] * 9 for line in text], text)
+    at_once = Corpus(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmq.text.corpus.PIECE", piece)
-        pieces = Corpus(folder)
-    assert pieces.dictionary.idx2word == whole.dictionary.idx2word
-    assert torch.equal(pieces.valid, whole.valid)
-    assert torch.equal(pieces.test, whole.test)
+        patch.setattr("lstmq.text.corpus.CHUNK_BYTES", chunk_bytes)
+        in_parts = Corpus(folder)
+    assert in_parts.dictionary.idx2word == at_once.dictionary.idx2word
+    assert torch.equal(in_parts.valid, at_once.valid)
+    assert torch.equal(in_parts.test, at_once.test)
 
 
 @pytest.mark.parametrize("end", ["", " ", "\n", "x"])
-@pytest.mark.parametrize("length", [PIECE - 2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
-def test_a_line_ends_once_wherever_the_pieces_end(tmp_path, length, end):
-    folder = write(tmp_path / "corpus", [["w"]], [["w"]], [["w"]])
+@pytest.mark.parametrize("length", [62, 63, 64, 65, 192])
+def test_corpus_ends_a_line_once_wherever_its_parts_end(folder, length, end, monkeypatch):
+    monkeypatch.setattr("lstmq.text.corpus.CHUNK_BYTES", 64)
+    write(folder, [["w"]], [["w"]], [["w"]])
     text = ("w " * length)[:length] + end
     (folder / "test.txt").write_text(text, encoding="utf-8")
-    corpus = Corpus(folder)
-    assert [corpus.dictionary.idx2word[i] for i in corpus.test] == [*text.split(), "<eos>"]
+    assert spell(Corpus(folder), "test") == [*text.split(), "<eos>"]
 
 
-def test_a_word_without_end_is_refused(corpus_folder):
-    (corpus_folder / "test.txt").write_bytes(b"some\nfew words " + b"x" * (3 * PIECE))
-    with pytest.raises(ValueError, match=r"test.txt is no text: no space or tab in 65,536 bytes from byte 15 on$"):
-        Corpus(corpus_folder)
-
-
-@pytest.mark.parametrize("words_a_line", [9, 199_999])
-def test_memory_is_near_eight_bytes_a_token(tmp_path, words_a_line):
-    """A stream's storage is the array that was read into, not a copy, and not a list of Python integers."""
+@pytest.mark.parametrize("words_per_line", [9, 199_999])
+def test_corpus_needs_about_eight_bytes_of_memory_per_token(tmp_path, words_per_line):
+    """The tensor shares the memory of the array that the ids were read into, and nothing makes a list of integers."""
     import tracemalloc
 
     tokens = 200_000
-    folder = write(tmp_path / "corpus", [["w"] * words_a_line] * (tokens // (words_a_line + 1)), [["w"]], [["w"]])
+    text = [["w"] * words_per_line] * (tokens // (words_per_line + 1))
+    folder = write(tmp_path, text, [["w"]], [["w"]])
     tracemalloc.start()
     try:
         corpus = Corpus(folder)
@@ -132,42 +131,48 @@ def test_memory_is_near_eight_bytes_a_token(tmp_path, words_a_line):
     assert peak < 12 * tokens
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_corpus_refuses_a_missing_folder(tmp_path):
     with pytest.raises(ValueError, match=r"no such corpus folder: .*nowhere"):
         Corpus(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_a_missing_split_is_named_with_what_was_expected(corpus_folder, split):
+@pytest.mark.parametrize("split", SPLITS)
+def test_corpus_names_a_missing_split_and_its_possible_files(corpus_folder, split):
     (corpus_folder / f"{split}.txt").unlink()
     with pytest.raises(ValueError, match=rf"no {split} split in .*: expected {split}.txt or wiki.{split}.tokens"):
         Corpus(corpus_folder)
 
 
-def test_a_split_that_is_there_twice_is_refused(corpus_folder):
+def test_corpus_refuses_two_files_for_one_split(corpus_folder):
     (corpus_folder / "wiki.test.tokens").write_text("other\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"test split 2 times: test.txt, wiki.test.tokens"):
+    with pytest.raises(ValueError, match=r"expected one test split in .*, found test.txt, wiki.test.tokens"):
         Corpus(corpus_folder)
 
 
-def test_an_empty_file_is_named(corpus_folder):
+def test_corpus_refuses_an_empty_file(corpus_folder):
     (corpus_folder / "valid.txt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"valid.txt is empty"):
         Corpus(corpus_folder)
 
 
+def test_corpus_refuses_a_word_longer_than_a_chunk(corpus_folder):
+    (corpus_folder / "test.txt").write_bytes(b"some\nfew words " + b"x" * (3 * CHUNK_BYTES))
+    with pytest.raises(ValueError, match=r"test.txt is not text: no space or tab in 65,536 bytes after byte 15$"):
+        Corpus(corpus_folder)
+
+
 @given(texts, st.sampled_from([b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"]))
-def test_what_is_not_utf_8_is_named_with_its_offset(tmp_path_factory, text, invalid):
-    folder = write(tmp_path_factory.mktemp("corpus"), text, text, text)
+def test_corpus_names_the_offset_of_invalid_utf_8(folder, text, invalid):
+    write(folder, text, text, text)
     head = "".join(" ".join(line) + "\n" for line in text).encode()
     (folder / "test.txt").write_bytes(head + b"some " + invalid + b" more\n")
-    with pytest.raises(ValueError, match=rf"test.txt is not UTF-8: .* at byte {len(head) + 5}\b"):
+    with pytest.raises(ValueError, match=rf"test.txt is not UTF-8: .* at byte {len(head) + 5:,}\b"):
         Corpus(folder)
 
 
-def test_random_bytes_are_read_or_refused_in_one_line(corpus_folder):
+def test_corpus_reads_random_bytes_or_refuses_them_in_one_line(corpus_folder):
     source = random.Random(0)
-    for _ in range(200):
+    for _ in range(100):
         (corpus_folder / "test.txt").write_bytes(source.randbytes(source.randrange(1, 40)))
         try:
             assert len(Corpus(corpus_folder).test) >= 1
