@@ -1,145 +1,147 @@
-"""The glue between :mod:`gating`, which measures and judges, and pytest with pytest-benchmark: fixtures and hooks."""
+"""Fixtures and hooks that connect the gate with pytest and pytest-benchmark."""
 
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from itertools import cycle
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from pytest_benchmark.storage.file import FileStorage
 
-from gating import TUTORIALS, Gate, add_options
-from lstmq import Workload
-from lstmq.comparison.paired import clock
+from gating import DEFAULT_LIMITS, Gate
+from lstmq import Workload, report
 from lstmq.errors import one_line
 from lstmq.files import atomic_write
-from lstmq.gate import judge, run_file, runs
-from lstmq.gate.processes import HERE
-from lstmq.gate.proposals import proposed_limits
-from lstmq.gate.session import Plan
-from lstmq.gate.statistics import ConfidenceInterval, median_interval
-from lstmq.gate.verdicts import Outcome, Verdict, worst
-from lstmq.report import session_plot, tables
-from lstmq.text.streams import Stream
+from lstmq.gate import (
+    KEY,
+    ConfidenceInterval,
+    Outcome,
+    Plan,
+    Run,
+    Verdict,
+    judge_session,
+    median_interval,
+    proposed_limits,
+    run_document,
+    worst,
+)
+from options import add_options
 
-WARM_UP = 2  # pairs that do not count
-TOLD = [0.0]  # seconds that workers have told pytest-benchmark, one sum after the other
+WARM_UP_ROUNDS = 2  # pairs that do not count
+CLOCK = [0.0]  # the clock of pytest-benchmark, which replays the seconds that workers measured
 GATE = pytest.StashKey[Gate]()
-Read = Callable[[Stream], object]
+Round = Callable[[int], object]
 
 
 class NotPassed(pytest.fail.Exception):
     """A verdict that is not a pass, as opposed to any other failure."""
 
-    __module__ = "builtins"  # as pytest's own, so that its summary begins with the verdict
+    __module__ = "builtins"  # like pytest's own, so that the summary line starts with the verdict
 
 
-# What cases ask for.
+# Fixtures for the benchmarks.
 
 
 @pytest.fixture(scope="session")
-def workload(pytestconfig: pytest.Config) -> Workload:
+def gate_workload(pytestconfig: pytest.Config) -> Workload:
+    """The workload of the session."""
     return pytestconfig.stash[GATE].workload
 
 
 @pytest.fixture(scope="session")
-def facts(pytestconfig: pytest.Config) -> dict[str, object]:
-    """What every case notes in its ``extra_info``: the machine, torch, the engine, the threads, the window."""
-    return pytestconfig.stash[GATE].facts
+def gate_facts(pytestconfig: pytest.Config) -> dict[str, object]:
+    """What every benchmark notes in its ``extra_info``: the machine, torch, the engine, the threads, the window."""
+    gate = pytestconfig.stash[GATE]
+    return asdict(gate.machine) | {"bptt": gate.plan.bptt}
 
 
 @pytest.fixture
-def timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callable[[str], runs.Run]:
-    """Give ``timed("int8")``: the session's run, whose seconds of that model are then the benchmark's.
+def gate_timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callable[[str], Run]:
+    """A function from the name of a model to the run. Its seconds become those of the benchmark.
 
-    The workers have timed them, in turn with all other models'; here pytest-benchmark is only told.
+    The workers have timed all models in turn. Here, their seconds are only replayed for pytest-benchmark.
     """
 
-    def timed(model: str) -> runs.Run:
+    def timed(model: str) -> Run:
         if benchmark.disabled:
             raise NotPassed("not measured: benchmarks are disabled", pytrace=False)
-        this = request.config.stash[GATE]
+        gate = request.config.stash[GATE]
         try:
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-                run = this.run
-        except (ValueError, OSError, RuntimeError) as error:  # of the session, or of handing a model over to it
-            this.broken = request.session.shouldfail = one_line(error)  # nothing is begun after this case
-            raise NotPassed(this.broken, pytrace=False) from None
-        if model in (absent := run.recording.environments[HERE]["absent"]):
-            pytest.skip(f"not measured: {absent[model]}")  # which is the gate's verdict, too, and no pass
-        told = [t for worker in run.recording.seconds[HERE][model] for t in worker if t is not None]
-        seconds = iter(told)
-        benchmark.pedantic(lambda: TOLD.append(TOLD[-1] + next(seconds)), rounds=len(told))
-        benchmark.extra_info["tokens"] = Plan.tokens * run.recording.plan["columns"]
+                run = gate.run
+        except (ValueError, OSError, RuntimeError) as error:  # the session failed, or its files cannot be written
+            gate.error = request.session.shouldfail = one_line(error)  # no other benchmark starts
+            raise NotPassed(gate.error, pytrace=False) from None
+        here = run.recording.here
+        if model in here.absent:
+            pytest.skip(f"not measured: {here.absent[model]}")  # the gate's verdict is the same, and no pass
+        measured = [t for process in here.seconds[model] for t in process if t is not None]
+        seconds = iter(measured)
+        benchmark.pedantic(lambda: CLOCK.append(CLOCK[-1] + next(seconds)), rounds=len(measured))
+        benchmark.extra_info["tokens"] = Plan.tokens * run.recording.plan.columns
         return run
 
     return timed
 
 
 @pytest.fixture
-def measure_ratio(benchmark: BenchmarkFixture, workload: Workload) -> Callable[..., ConfidenceInterval]:
-    """Give ``measure_ratio(reference, target)``: the reference's seconds over the target's, slice by slice.
+def gate_ratio(benchmark: BenchmarkFixture) -> Callable[..., ConfidenceInterval]:
+    """A function that times two functions in turn, and returns the seconds of the first over those of the second.
 
-    pytest-benchmark times the target; the reference reads the same slice just before, in the round's untimed set-up.
+    Both get the number of the round. pytest-benchmark times the first. The second runs just before it.
     """
 
-    def measure_ratio(reference: Read, target: Read, pairs: int) -> ConfidenceInterval:
-        now, seconds = clock(), []
-        stream, tokens = workload.speed.stream, Plan.tokens
-        starts = cycle(range(0, len(stream) - tokens + 1, tokens))  # consecutive, and again from the first
+    def ratio(target: Round, reference: Round, pairs: int, clock: Callable[[], float]) -> ConfidenceInterval:
+        seconds: list[float] = []
 
-        def read_reference() -> tuple[tuple[Stream], dict[str, object]]:
-            part = stream.slice(next(starts), tokens)
-            start = now()
-            reference(part)
-            seconds.append(now() - start)
-            return (part,), {}
+        def run_reference() -> tuple[tuple[int], dict[str, object]]:
+            number = len(seconds)
+            start = clock()
+            reference(number)
+            seconds.append(clock() - start)
+            return (number,), {}
 
-        benchmark.pedantic(target, setup=read_reference, rounds=pairs, warmup_rounds=WARM_UP)
+        benchmark.pedantic(target, setup=run_reference, rounds=pairs, warmup_rounds=WARM_UP_ROUNDS)
         if benchmark.disabled:
             raise NotPassed("not measured: benchmarks are disabled", pytrace=False)
-        benchmark.extra_info["tokens"] = tokens
-        pairs_of_seconds = zip(seconds[WARM_UP:], benchmark.stats.stats.data, strict=True)
-        return median_interval([a / b for a, b in pairs_of_seconds])
+        measured = zip(benchmark.stats.stats.data, seconds[WARM_UP_ROUNDS:], strict=True)
+        return median_interval([a / b for a, b in measured])
 
-    return measure_ratio
-
-
-@pytest.fixture
-def judge_session(pytestconfig: pytest.Config) -> Callable[[], list[Verdict]]:
-    """Give ``judge_session()``: the verdicts on this machine, which fail a case if nothing can be judged here."""
-    return lambda: _passed(judge.judge_session(pytestconfig.stash[GATE].run))
+    return ratio
 
 
 @pytest.fixture
-def judge_scheme(pytestconfig: pytest.Config) -> Callable[[str], list[Verdict]]:
-    """Give ``judge_scheme("int8")``: it fails a case for every verdict but a pass."""
+def gate_judge_session(pytestconfig: pytest.Config) -> Callable[[], list[Verdict]]:
+    """A function that fails the benchmark if the machine is too noisy, else returns the verdicts."""
+    return lambda: _passed(judge_session(pytestconfig.stash[GATE].run))
+
+
+@pytest.fixture
+def gate_judge_scheme(pytestconfig: pytest.Config) -> Callable[[str], list[Verdict]]:
+    """A function from a scheme to its verdicts. It fails the benchmark unless all of them pass."""
     return lambda scheme: _passed(pytestconfig.stash[GATE].judge_scheme(scheme))
 
 
 @pytest.fixture
-def judge(pytestconfig: pytest.Config) -> Callable[..., list[Verdict]]:
-    """Give ``judge("train", overhead=interval)``: it fails a case with every figure past its row of the floors."""
+def gate_judge_case(pytestconfig: pytest.Config) -> Callable[..., list[Verdict]]:
+    """A function from a case and its figures to the verdicts, as in ``gate_judge_case("train", overhead=interval)``."""
 
     def judge(case: str, **figures: ConfidenceInterval) -> list[Verdict]:
-        told = {metric: asdict(figure) for metric, figure in figures.items()}
-        return _passed(pytestconfig.stash[GATE].judge_other(case, told))
+        return _passed(pytestconfig.stash[GATE].judge_case(case, figures))
 
     return judge
 
 
 def _passed(verdicts: list[Verdict]) -> list[Verdict]:
-    """Return them, unless one is not a pass."""
-    if bad := [str(each) for each in verdicts if each.outcome not in (Outcome.PASS, Outcome.UNJUDGED)]:
-        raise NotPassed("; ".join(bad), pytrace=False)
+    """Return the verdicts, or fail with those that do not pass."""
+    if failed := [str(verdict) for verdict in verdicts if verdict.outcome not in (Outcome.PASS, Outcome.UNJUDGED)]:
+        raise NotPassed("; ".join(failed), pytrace=False)
     return verdicts
 
 
-# From the options to the last line.
+# Hooks, from the options to the last line of the output.
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -147,7 +149,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what pytest-benchmark, which looks for saved runs right after this, would break off at."""
+    """Refuse a missing file, on which pytest-benchmark would fail with a traceback right after this."""
     compare = config.getoption("benchmark_compare")
     path = Path(compare) if isinstance(compare, str) else Path()
     if (len(path.parts) > 2 or path.is_absolute()) and not path.is_file():
@@ -155,7 +157,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Load all that options name before any case, so that a wrong one is one line and pytest's usage error."""
+    """Load what the options name, so that a wrong option is a usage error of one line."""
     try:
         session.config.stash[GATE] = Gate(session.config)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -163,91 +165,89 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a case of every scheme that is gated."""
+    """Create one case for each gated scheme."""
     if "scheme" in metafunc.fixturenames:
         metafunc.parametrize("scheme", metafunc.config.stash[GATE].plan.schemes)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let pytest-benchmark's clock be what workers tell, in the cases that are of their times.
-
-    The others measure this package by its own model: they have nothing to say of another workload.
-    """
+    """Replay the workers' seconds in the benchmarks that show them, and skip those of lstmq itself for other models."""
     for item in items:
-        if "timed" in item.fixturenames:
+        if "gate_timed" in item.fixturenames:
             group = f"evaluate {Plan.tokens} tokens"
-            item.add_marker(pytest.mark.benchmark(group=group, timer=lambda: TOLD[-1]), append=False)
-        elif item.config.getoption("--workload"):
-            item.add_marker(pytest.mark.skip(reason="not of this workload"))
+            item.add_marker(pytest.mark.benchmark(group=group, timer=lambda: CLOCK[-1]), append=False)
+        elif item.config.getoption("--gate-workload"):
+            item.add_marker(pytest.mark.skip(reason="it measures lstmq itself, not your workload"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Note a failure that is no verdict; that of a scheme's case is one: it was not measured."""
+    """Note a failure that is not a verdict. For the benchmark of a scheme, not having finished is already a verdict."""
     failed = call.excinfo and not call.excinfo.errisinstance((NotPassed, pytest.skip.Exception))
-    if failed and ("judge_scheme" not in item.fixturenames or call.when == "teardown"):
+    if failed and ("gate_judge_scheme" not in item.fixturenames or call.when == "teardown"):
         item.config.stash[GATE].failures.append(item.nodeid)
     return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
-    """Set the exit code before pytest-benchmark saves the run; what was cut short, or timed nothing, is not saved."""
-    if this := _gate_of(session.config):
-        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if ended:
-            session.exitstatus = this.conclude(failed=exitstatus == pytest.ExitCode.TESTS_FAILED)
-        if not ended or not this.measured:
+    """Set the exit code before pytest-benchmark saves the run. An interrupted or unmeasured session is not saved."""
+    if gate := _concluding_gate(session.config):
+        finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if finished:
+            session.exitstatus = gate.conclude(failed=exitstatus == pytest.ExitCode.TESTS_FAILED)
+        if not finished or not gate.is_measured:
             saving = session.config._benchmarksession
             saving.save = saving.autosave = saving.json = None
     return (yield)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, object]) -> None:
-    """Put the raw times and the verdicts into what pytest-benchmark saves."""
-    this = config.stash[GATE]
-    if not isinstance(config._benchmarksession.storage, FileStorage):
-        # Elasticsearch's reads only times without a zone, and writes them with one.
-        output_json["datetime"] = str(output_json["datetime"]).removesuffix("+00:00")
-    if this.measured:
-        verdicts = this.verdicts()
-        run = replace(this.run, outcome=worst(verdicts).value)
-        output_json[run_file.KEY] = run_file.as_json(run, [asdict(verdict) for verdict in verdicts])
+    """Add the raw times and the verdicts to what pytest-benchmark saves."""
+    gate = config.stash[GATE]
+    if gate.is_measured:
+        verdicts = gate.verdicts()
+        output_json[KEY] = run_document(replace(gate.run, outcome=worst(verdicts).value), verdicts)
 
 
-@pytest.hookimpl(trylast=True)  # after pytest-benchmark's tables
+@pytest.hookimpl(trylast=True)  # after the tables of pytest-benchmark
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the verdicts, the rows that would replace floors, and what all ends with."""
-    if not (this := _gate_of(config)):
+    """Show the verdicts, the proposed limits, and the conclusion."""
+    if not (gate := _concluding_gate(config)):
         return
-    verdicts, line = this.verdicts(), terminalreporter.line
-    notes = [f"speed and size: {this.described['speed']}", f"loss: {this.described['loss']}"]
-    notes += tables.describe_environments(this.run.recording) if this.measured else []
-    notes += [f"baseline: {this.which}"] if this.which else []
-    notes += [f"left out: {scheme}, which needs {need}" for scheme, need in this.left_out.items()]
-    conclusion = "cut short: nothing is concluded" if this.code is None else tables.conclusion(verdicts)
-    if this.code not in (None, worst(verdicts).exit_code):
-        conclusion += f"; but a case failed (exit code {this.code})"
-    limits = "benchmarks/limits.toml" if this.limits == TUTORIALS else this.limits
-    terminalreporter.section(f"the gate, against {limits}")
-    for each in (*notes, "", *tables.verdict_lines(verdicts), "", conclusion):
-        line(each)
-    command = re.sub(r"//[^/@ ]+@", "//***@", " ".join(["pytest", *map(str, config.invocation_params.args)]))
-    if rows := proposed_limits(verdicts, this.floors, this.facts, datetime.now(UTC).date().isoformat(), command):
-        proposal = config.rootpath / ".benchmarks" / TUTORIALS.name
+    verdicts, line = gate.verdicts(), terminalreporter.line
+    notes = [f"speed and size: {gate.description.speed}", f"loss: {gate.description.loss}"]
+    notes += report.describe_environments(gate.run.recording) if gate.is_measured else []
+    notes += [f"baseline: {gate.baseline_note}"] if gate.baseline_note else []
+    notes += [f"left out: {scheme}, which needs {need}" for scheme, need in gate.left_out.items()]
+    conclusion = "interrupted: no conclusion" if gate.exit_code is None else report.conclusion(verdicts)
+    if gate.exit_code not in (None, worst(verdicts).exit_code):
+        conclusion += f"; but a benchmark failed (exit code {gate.exit_code})"
+    limits = "benchmarks/limits.toml" if gate.limits_file == DEFAULT_LIMITS else gate.limits_file
+    terminalreporter.section(f"the gate, with the limits of {limits}")
+    for text in (*notes, "", *report.verdict_lines(verdicts), "", conclusion):
+        line(text)
+    today = datetime.now(UTC).date().isoformat()
+    if rows := proposed_limits(verdicts, gate.limits, gate.machine, today, _command(config)):
+        proposal = config.rootpath / ".benchmarks" / DEFAULT_LIMITS.name
         proposal.parent.mkdir(exist_ok=True)
         with atomic_write(proposal) as path:
             path.write_text(rows, encoding="utf-8")
-        line(f"\nIf it is to stay so, these rows (also in {proposal}) replace the floors':\n\n{rows}")
-    if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and this.code is not None:
+        line(f"\nTo accept these figures, use these rows as limits (also in {proposal}):\n\n{rows}")
+    if (summary := os.environ.get("GITHUB_STEP_SUMMARY")) and gate.exit_code is not None:
         with Path(summary).open("a", encoding="utf-8") as file:
-            file.write("\n".join([*tables.verdict_markdown(verdicts, notes), "", conclusion]) + "\n")
-    if config.getoption("--gate-plot") and this.measured:
-        session_plot.plot_run(this.run, verdicts, config.getoption("--gate-plot"))
-        line(f"drawn: {config.getoption('--gate-plot')}")
+            file.write("\n".join([*report.verdict_markdown(verdicts, notes), "", conclusion]) + "\n")
+    if (plot := config.getoption("--gate-plot")) and gate.is_measured:
+        report.plot_run(gate.run, verdicts, plot)
+        line(f"plotted: {plot}")
 
 
-def _gate_of(config: pytest.Config) -> Gate | None:
-    """Return the session's gate, if this process is one to conclude; one of xdist's is not."""
+def _command(config: pytest.Config) -> str:
+    """Return the command line without passwords in URLs."""
+    return re.sub(r"//[^/@ ]+@", "//***@", " ".join(["pytest", *map(str, config.invocation_params.args)]))
+
+
+def _concluding_gate(config: pytest.Config) -> Gate | None:
+    """Return the gate if this process concludes the session; a worker of pytest-xdist does not."""
     concludes = not config.option.collectonly and not hasattr(config, "workerinput")
     return config.stash.get(GATE, None) if concludes else None

@@ -5,12 +5,12 @@ import tracemalloc
 import pytest
 
 from lstmq import Corpus, Dictionary
-from lstmq.gate.statistics import exact
-from lstmq.workload.loading import find_corpus
+from lstmq.gate import exact
+from lstmq.workload import find_corpus
 
 
 def peak_and_current(build):
-    """Return the bytes that Python held at most, and still holds, for what ``build`` makes."""
+    """Return the peak and the final number of bytes that Python allocates while ``build`` runs."""
     tracemalloc.start()
     try:
         built = build()
@@ -22,16 +22,16 @@ def peak_and_current(build):
 
 
 @pytest.mark.benchmark(group="read a corpus")
-def test_corpus(benchmark, facts, pytestconfig, judge):
-    """The memory is measured in a reading of its own: tracing slows it down."""
-    folder = find_corpus(pytestconfig.getoption("--corpus"))
+def test_corpus(benchmark, gate_facts, pytestconfig, gate_judge_case):
+    """The memory is measured in a second reading, because tracing makes reading slower."""
+    folder = find_corpus(pytestconfig.getoption("--gate-corpus"))
     corpus = benchmark.pedantic(Corpus, (folder,), rounds=3)
     tokens = len(corpus.train) + len(corpus.valid) + len(corpus.test)
     peak, _ = peak_and_current(lambda: Corpus(folder))
     words = [word.encode() for word in corpus.dictionary.idx2word]
     _, dictionary = peak_and_current(lambda: Dictionary(word.decode() for word in words))
     per_token = (peak - dictionary) / tokens
-    benchmark.extra_info.update(facts, tokens=tokens, peak_bytes=peak, bytes_per_token=per_token)
+    benchmark.extra_info.update(gate_facts, tokens=tokens, peak_bytes=peak, bytes_per_token=per_token)
     if benchmark.stats:
         benchmark.extra_info["tokens_per_second"] = tokens / benchmark.stats.stats.median
-    judge("corpus", bytes_per_token=exact(per_token))
+    gate_judge_case("corpus", bytes_per_token=exact(per_token))

@@ -1,23 +1,23 @@
-"""Float32 and every scheme, timed on the same slices: is the scheme still faster, smaller and as right?
+"""Is each scheme still faster and smaller than float32, with the same loss?
 
-The times are of fresh processes, which :mod:`lstmq.session` asks in turn; the verdicts are :mod:`lstmq.gate`'s.
+Fresh processes time all models on the same slices, see :mod:`lstmq.gate.session`. The verdicts are those of
+:mod:`lstmq.gate.judge`.
 """
 
 from dataclasses import asdict
 
-from lstmq.gate.processes import HERE
-from lstmq.quantization.schemes import FLOAT32
+from lstmq.quantization import FLOAT32
 
 
-def test_float32(benchmark, timed, facts, judge_session):
-    """The reference, and its copy: how far from 1 is what this machine makes of no difference at all?"""
-    run = timed(FLOAT32)
-    benchmark.extra_info.update(facts, loss=run.fidelity(HERE, FLOAT32).loss)
-    benchmark.extra_info.update(size=run.size(HERE, FLOAT32), ratio_to_its_copy=asdict(judge_session()[0].figure))
+def test_float32(benchmark, gate_timed, gate_facts, gate_judge_session):
+    """The reference. Its ratio to its own copy shows how noisy the machine is."""
+    run = gate_timed(FLOAT32)
+    benchmark.extra_info.update(gate_facts, loss=run.fidelity(FLOAT32).loss, size=run.size(FLOAT32))
+    benchmark.extra_info.update(ratio_to_its_copy=asdict(gate_judge_session()[0].figure))
 
 
-def test_scheme(benchmark, timed, facts, judge_scheme, scheme):
-    run = timed(scheme)
+def test_scheme(benchmark, gate_timed, gate_facts, gate_judge_scheme, scheme):
+    run = gate_timed(scheme)
     figures = {metric: asdict(figure) for metric, figure in run.figures(scheme).items()}
-    benchmark.extra_info.update(facts, loss=run.fidelity(HERE, scheme).loss, size=run.size(HERE, scheme), **figures)
-    judge_scheme(scheme)
+    benchmark.extra_info.update(gate_facts, loss=run.fidelity(scheme).loss, size=run.size(scheme), **figures)
+    gate_judge_scheme(scheme)

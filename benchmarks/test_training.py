@@ -1,17 +1,16 @@
-"""Is training as cheap as the forward, backward, clip and step that it cannot do without?"""
+"""Does a training step cost more than the forward, backward, clip and step that it needs?"""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lstmq import Corpus, LSTMModel, get_batch
-from lstmq.comparison.paired import clock
-from lstmq.training.trainer import TrainConfig, Trainer
-from lstmq.workload.loading import load_text_subject, sample_folder
+from lstmq import Corpus, LSTMModel, TrainConfig, Trainer, get_batch
+from lstmq.comparison import clock
+from lstmq.workload import load_text_subject, sample_folder
 
 
 def bare_steps(model, source, config):
-    """Train on a source with nothing around the arithmetic; yields after every step."""
+    """Train on a source with nothing around the arithmetic. Yields after every step."""
     optimizer = torch.optim.SGD(model.parameters(), lr=config.lr)
     model.train()
     hidden = model.init_hidden(source.shape[1])
@@ -28,16 +27,16 @@ def bare_steps(model, source, config):
 
 
 @pytest.mark.benchmark(group="train on a window of 20 x 35 tokens", timer=clock())
-def test_trainer(benchmark, measure_ratio, facts, judge):
-    """On the sample's small model, where whatever stands around the arithmetic shows most."""
+def test_trainer(benchmark, gate_ratio, gate_facts, gate_judge_case):
+    """On the small model of the sample, where the overhead is largest."""
     text, config = Corpus(sample_folder()), TrainConfig(epochs=1000, lr=0.1)
     shape = load_text_subject().model.config
-    trainer, bare = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
-    trainer = Trainer(trainer, text.train, text.valid[:40], config)
-    run, bare_run = trainer.run(), bare_steps(bare, trainer.source, config)
-    ratio = measure_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=100)  # the more pairs, the less noise
+    model, bare_model = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
+    trainer = Trainer(model, text.train, text.valid[:40], config)
+    run, bare_run = trainer.run(), bare_steps(bare_model, trainer.source, config)
+    ratio = gate_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=100, clock=clock())
     tokens = config.batch_size * config.bptt
-    benchmark.extra_info.update(facts, bptt=config.bptt, tokens=tokens)
+    benchmark.extra_info.update(gate_facts, bptt=config.bptt, tokens=tokens)
     benchmark.extra_info.update(tokens_per_second=tokens / benchmark.stats.stats.median)
     benchmark.extra_info.update(overhead=ratio.median, overhead_interval=[ratio.lower, ratio.upper])
-    judge("train", overhead=ratio)
+    gate_judge_case("train", overhead=ratio)

@@ -48,7 +48,7 @@ def describe_machine(engine: str | None = None) -> Machine:
     return Machine(
         cpu=cpu,
         isa=isa,
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # a subclass of str
         engine=engine or default_engine(),
         kernels=selected_isa(),
         threads=torch.get_num_threads(),

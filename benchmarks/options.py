@@ -1,0 +1,51 @@
+"""The options of the gate: ``pytest benchmarks --gate-...``."""
+
+from pathlib import Path
+
+import pytest
+
+from lstmq.gate import QUANTIZED_PER_SLICE, Plan
+from lstmq.quantization import ALL, SCHEMES
+from lstmq.workload import DEFAULT_TOKENS
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """Add every option that :class:`~gating.Gate` reads."""
+    add = group.addoption
+    add("--gate-corpus", type=Path, metavar="DIR", help="folder of text, or wikitext-2 after a fetch [bundled sample]")
+    add("--gate-checkpoint", type=Path, metavar="FILE", help="trained model, .pth or .safetensors [bundled sample]")
+    add("--gate-vocabulary", type=Path, metavar="DIR", help="corpus of the checkpoint, if not --gate-corpus")
+    add(
+        "--gate-workload",
+        metavar="FILE.py:FUNCTION",
+        help="your own model: a function that returns it; its limits are limits.toml beside the file",
+    )
+    add("--gate-tokens", type=int, metavar="N", help=f"length of the test text [at most {DEFAULT_TOKENS}]")
+    add("--gate-bptt", type=int, default=25, metavar="N", help="longest window, in tokens [%(default)s]")
+    add("--gate-threads", type=int, default=1, metavar="N", help="number of threads [%(default)s]")
+    add("--gate-engine", metavar="E", help="torch's int8 engine [torch's default]")
+    add(
+        "--gate-scheme",
+        action="append",
+        choices=[ALL, *SCHEMES],
+        help="scheme to gate; may be repeated [every installed scheme that builds quickly, or those in --gate-limits]",
+    )
+    add("--gate-limits", type=Path, metavar="FILE", help="limits for your model [benchmarks/limits.toml]")
+    add(
+        "--gate-slices",
+        type=int,
+        default=Plan.slices,
+        metavar="N",
+        help="slices that each process reads with every model [%(default)s]; with --gate-against, it reads "
+        f"{QUANTIZED_PER_SLICE} times as many more with the quantized models",
+    )
+    add("--gate-workers", type=int, default=Plan.workers, metavar="N", help="number of fresh processes [%(default)s]")
+    add("--gate-seed", type=int, default=0, metavar="N", help="seed of the order of slices and models [%(default)s]")
+    add("--gate-against", metavar="PYTHON", help="compare with another environment: the path of its Python")
+    add(
+        "--gate-baseline",
+        choices=["auto", "require"],
+        default="auto",
+        help="if --benchmark-compare finds no comparable run: judge by limits only, or fail [%(default)s]",
+    )
+    add("--gate-plot", type=Path, metavar="FILE", help="plot ratios and intervals: .png or .svg")
