@@ -1,4 +1,4 @@
-"""The LSTM language model: its shape, size, files, loss and text."""
+"""The LSTM language model: its shape, files and size, the loss of a text, and generated text."""
 
 import lazy_loader
 

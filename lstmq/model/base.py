@@ -1,4 +1,4 @@
-"""What every language model has in common: :class:`LanguageModel` and :class:`EngineModel`."""
+"""What all language models have in common: :class:`LanguageModel` and :class:`EngineModel`."""
 
 from abc import abstractmethod
 
@@ -52,9 +52,10 @@ class LanguageModel(nn.Module):
 
 
 class EngineModel(LanguageModel):
-    """A language model whose engine computes a window's loss without returning the logits.
+    """A language model whose engine computes the loss of a window without returning the logits.
 
-    A subclass implements ``window_loss`` and ``forward`` separately, and may prepare itself when it first reads.
+    A subclass implements ``window_loss`` and ``forward`` separately. The first window that it reads may take longer,
+    because the engine prepares itself then.
     """
 
     @abstractmethod
@@ -62,7 +63,7 @@ class EngineModel(LanguageModel):
         """Return the loss of one window and the state after it, as :meth:`LanguageModel.window_loss` does."""
 
     def loss_and_output(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Tensor, Hidden]:
-        """Read the window twice: once for the logits, once for the loss, because the engine computes them apart."""
+        """Read the window twice: once for the logits, once for the loss. The engine computes them separately."""
         output, _ = self(input, hidden)
         loss, hidden = self.window_loss(input, targets, hidden)
         return loss, output, hidden

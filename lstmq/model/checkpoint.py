@@ -1,4 +1,4 @@
-"""State dicts in and out, safely: nothing in a file is ever executed."""
+"""Saves and loads checkpoints. Loading never runs code from the file."""
 
 import pickle
 import warnings
@@ -11,28 +11,39 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lstmq.errors import one_line, prefix_errors
 from lstmq.files import atomic_write
-from lstmq.model.lstm import LSTMModel, ModelConfig
+from lstmq.model.config import ModelConfig
+from lstmq.model.lstm import LSTMModel
 
 
 class CheckpointError(ValueError):
-    """A file that is not a checkpoint of an :class:`LSTMModel`."""
+    """The file is not a checkpoint of an :class:`~lstmq.LSTMModel`."""
 
 
 def save_checkpoint(model: LSTMModel, path: str | Path) -> None:
-    """Write the state dict of a float model, whole or not at all.
+    """Write the state dict of a float model to a file, completely or not at all.
 
     Args:
         model: not quantized.
-        path: safetensors if it ends in ``.safetensors``, else torch's format.
+        path: the format is safetensors if the name ends in ``.safetensors``, and torch's otherwise.
 
     Raises:
         ValueError: if the model is quantized.
         OSError: if the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from lstmq import LSTMModel, ModelConfig, load_checkpoint, save_checkpoint
+        >>> model = LSTMModel(ModelConfig(ntoken=100, ninp=16, nhid=8, nlayers=2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(model, f"{folder}/model.safetensors")
+        ...     load_checkpoint(f"{folder}/model.safetensors").config == model.config
+        True
     """
     state = model.state_dict()
     if state.keys() != _expected_shapes(model.config).keys():
-        raise ValueError(f"only a float model can be saved, found {_describe(state)}")
+        raise ValueError(f"expected a float model, found {_describe(state)}")
     state = {key: value.contiguous() for key, value in state.items()}
     with atomic_write(path) as temporary:
         if Path(path).suffix == ".safetensors":
@@ -42,77 +53,83 @@ def save_checkpoint(model: LSTMModel, path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path, dropout: float = ModelConfig.dropout) -> LSTMModel:
-    """Read a checkpoint with the tutorial's keys into a float32 model, inferring its shape from the tensors.
+    """Load a checkpoint that has the tutorial's keys into a float32 model, in training mode.
+
+    The shape of the model comes from the shapes of the tensors.
 
     Args:
-        path: a ``.safetensors`` file, or any format that ``torch.load(weights_only=True)`` reads, on any device;
-            float16 and bfloat16 tensors are cast to float32.
-        dropout: of the model that is returned; checkpoints do not say.
+        path: a ``.safetensors`` file, or a file that ``torch.load(weights_only=True)`` reads. Its tensors are float32,
+            float16 or bfloat16, from any device.
+        dropout: for the new model, because checkpoints do not contain it.
 
     Raises:
-        CheckpointError: in one line, what was expected and what was found.
-        OSError: if there is no such file, or it cannot be read.
+        CheckpointError: if the file is something else, damaged or incomplete. A subclass of ``ValueError``.
+        OSError: if the file cannot be read.
+
+    Example:
+        >>> from lstmq import load_checkpoint
+        >>> load_checkpoint("data/sample/lstm.safetensors").config
+        ModelConfig(ntoken=2750, ninp=96, nhid=96, nlayers=2, dropout=0.5)
     """
     state = read_tensors(path)
-    try:
+    with prefix_errors(path, CheckpointError, CheckpointError):
         if not isinstance(state, Mapping) or not all(map(_is_plain, state, state.values())):
-            raise CheckpointError(f"expected a state dict of plain tensors alone, found {_describe(state)}")
+            raise CheckpointError(f"expected a state dict of plain tensors, found {_describe(state)}")
         config = _infer_config(state, dropout)
-        _check(state, config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+        _check_tensors(state, config)
     model = LSTMModel(config)
     model.load_state_dict(state)
     return model
 
 
 def read_tensors(path: str | Path) -> object:
-    """Return what a safetensors file, or a torch file of nothing but tensors and plain values, holds.
+    """Return the content of a safetensors file, or of a torch file with tensors and plain values only.
 
     Raises:
-        CheckpointError: if it is another kind of file, empty, cut, damaged, or holds code, which is not run.
-        OSError: if there is no such file, or it cannot be read.
+        CheckpointError: if the file is of another kind, empty, damaged or incomplete, or contains code.
+        OSError: if the file cannot be read.
     """
     with Path(path).open("rb") as file:
         start = file.read(9)
     if not start:
         raise CheckpointError(f"{path} is empty: expected a checkpoint")
     try:
-        if start[8:] == b"{":  # safetensors: eight bytes of length, then JSON
+        if start[8:] == b"{":  # a safetensors file: a length of eight bytes, then JSON
             return safetensors.torch.load_file(path)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # torch does not check the sums that its zips carry
-                if damaged := archive.testzip():
-                    raise CheckpointError(f"{path}: expected a PyTorch checkpoint, found {damaged} in it damaged")
+        _check_zip(path)
         with warnings.catch_warnings():
-            # Said of files that hold more than tensors, which are refused in a moment anyway.
+            # torch warns of some files that it then refuses.
             warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is a damaged or cut safetensors file: {error}") from None
-    except CheckpointError:
-        raise
+        found = f"a damaged or cut safetensors file ({one_line(error)})"
     except pickle.UnpicklingError as error:
-        holds_code = "GLOBAL" in str(error) or "Unsupported" in str(error)
-        found = "Python objects or code, which is never run" if holds_code else "something else, or a damaged file"
-        raise CheckpointError(f"{path}: expected a state dict of plain tensors, found {found}") from None
-    except Exception as error:  # of a damaged archive, torch's readers raise nearly every kind there is
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(
-            f"{path}: expected a PyTorch checkpoint, found a damaged or cut file ({reason})"
-        ) from None
+        has_code = "GLOBAL" in str(error) or "Unsupported" in str(error)
+        found = "Python objects or code, which is never run" if has_code else "another kind of file, or a damaged one"
+    except Exception as error:  # torch raises many types for damaged files
+        found = f"a damaged or cut file ({one_line(error)})"
+    raise CheckpointError(f"{path}: expected a PyTorch checkpoint, found {found}")
+
+
+def _check_zip(path: str | Path) -> None:
+    """Compare the checksums in a zip, which torch does not do."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} has another checksum")
 
 
 def _infer_config(state: Mapping[str, Tensor], dropout: float) -> ModelConfig:
-    """Read ntoken and ninp off the encoder, nhid off the decoder, nlayers off the number of recurrent weights."""
-    encoder, decoder = (_matrix(state, key) for key in ("encoder.weight", "decoder.weight"))
+    """Return the config that the shapes of the tensors imply."""
+    ntoken, ninp = _matrix_shape(state, "encoder.weight")
+    _, nhid = _matrix_shape(state, "decoder.weight")
     nlayers = sum(key.startswith("rnn.weight_ih_l") for key in state)
     if not nlayers:
         raise CheckpointError(f"expected LSTM layers from rnn.weight_ih_l0 on, found {_describe(state)}")
-    return ModelConfig(ntoken=encoder[0], ninp=encoder[1], nhid=decoder[1], nlayers=nlayers, dropout=dropout)
+    return ModelConfig(ntoken=ntoken, ninp=ninp, nhid=nhid, nlayers=nlayers, dropout=dropout)
 
 
-def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
+def _matrix_shape(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
     if key not in state:
         raise CheckpointError(f"expected the key {key}, found {_describe(state)}")
     shape = tuple(state[key].shape)
@@ -121,23 +138,22 @@ def _matrix(state: Mapping[str, Tensor], key: str) -> tuple[int, int]:
     return shape
 
 
-def _check(state: Mapping[str, Tensor], config: ModelConfig) -> None:
-    """Compare keys, shapes and values with what ``config`` calls for, before any memory is spent on a model."""
+def _check_tensors(state: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Check keys, shapes, dtypes and values before a model of this shape takes any memory."""
     expected = _expected_shapes(config)
     if missing := sorted(expected.keys() - state.keys()):
-        raise CheckpointError(f"missing {_listed(missing)}")
+        raise CheckpointError(f"missing {_list_keys(missing)}")
     if extra := sorted(state.keys() - expected.keys()):
-        raise CheckpointError(f"unexpected: {_listed(extra)}")
+        raise CheckpointError(f"unexpected: {_list_keys(extra)}")
     for key, shape in expected.items():
         value = state[key]
         if tuple(value.shape) != shape:
             raise CheckpointError(f"expected shape {shape} for {key}, found {tuple(value.shape)}")
         if value.dtype not in (torch.float32, torch.float16, torch.bfloat16):
             raise CheckpointError(f"expected float32, float16 or bfloat16 for {key}, found {value.dtype}")
-        if value.nbytes > value.untyped_storage().nbytes():
-            raise CheckpointError(
-                f"expected {value.nbytes:,} bytes for {key}, found {value.untyped_storage().nbytes():,}"
-            )
+        stored = value.untyped_storage().nbytes()  # less than its numbers take, if a stride is 0
+        if value.nbytes > stored:
+            raise CheckpointError(f"expected {value.nbytes:,} bytes for {key}, found {stored:,}")
         if not value.isfinite().all():
             raise CheckpointError(f"expected finite numbers in {key}, found NaN or infinity")
 
@@ -153,7 +169,7 @@ def _expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _is_plain(key: object, value: object) -> bool:
-    """Return whether it is a name and a tensor whose numbers are here: not sparse, nested, or without storage."""
+    """Return whether this is a name and an ordinary tensor: not sparse or nested, and with its numbers in memory."""
     return (
         isinstance(key, str)
         and isinstance(value, Tensor)
@@ -164,10 +180,10 @@ def _is_plain(key: object, value: object) -> bool:
 
 
 def _describe(found: object) -> str:
-    return _listed([str(key) for key in found]) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+    return _list_keys([str(key) for key in found]) if isinstance(found, Mapping) else f"a {type(found).__name__}"
 
 
-def _listed(keys: list[str]) -> str:
+def _list_keys(keys: list[str]) -> str:
     if not keys:
         return "no keys"
     shown = ", ".join(key if key.isprintable() else ascii(key) for key in keys[:3])

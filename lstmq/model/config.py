@@ -5,21 +5,22 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The shape of an :class:`~lstmq.LSTMModel`. The defaults are the tutorial's.
+    """The shape of an :class:`~lstmq.LSTMModel`. The defaults are those of PyTorch's tutorial.
 
     Args:
         ntoken: number of words in the dictionary.
         ninp: width of the embedding.
         nhid: width of the LSTM's hidden state.
         nlayers: number of LSTM layers.
-        dropout: probability from 0 up to, but not including, 1. Has no effect in evaluation mode.
+        dropout: probability of dropping a value while training, at least 0 and below 1.
 
     Raises:
-        ValueError: if a size is below 1, or ``dropout`` is outside [0, 1).
+        ValueError: if a size is below 1, or ``dropout`` is out of range.
 
     Example:
-        >>> ModelConfig(ntoken=100, ninp=16, nhid=16, nlayers=2).nhid
-        16
+        >>> from lstmq import ModelConfig
+        >>> ModelConfig(ntoken=100, nlayers=2)
+        ModelConfig(ntoken=100, ninp=512, nhid=256, nlayers=2, dropout=0.5)
     """
 
     ntoken: int = 33_278  # WikiText-2

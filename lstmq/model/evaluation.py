@@ -1,4 +1,4 @@
-"""The loss of a model on a stream: :func:`evaluate`, window by window with :func:`window_losses`."""
+"""The loss of a model on a text or another stream: :func:`evaluate`."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,55 +14,64 @@ from lstmq.text import Stream, next_words
 
 
 class WindowLoss(NamedTuple):
-    """What a model makes of one window."""
+    """The loss of one window."""
 
-    total: float  # the loss summed over the window's tokens, in nats if it is the cross-entropy
+    total: float  # summed over the tokens of the window; the cross-entropy is in nats
     tokens: int  # steps times columns
 
 
 def evaluate(model: nn.Module, source: Tensor | Stream, bptt: int) -> float:
-    """Return the mean loss of ``model`` on ``source``: of words the cross-entropy, in nats per token.
+    """Return the mean loss of a model. For a text this is the cross-entropy of the next word, in nats per token.
 
-    Hidden state is carried between windows, so ``bptt`` bounds memory and changes the result only by rounding.
-    The model is in evaluation mode meanwhile, and every module of it is put back into its own mode afterwards.
+    The model reads window by window and carries its hidden state from one to the next, so a shorter ``bptt`` needs less
+    memory and changes the result only by rounding. The model reads in evaluation mode. Afterwards, each of its modules
+    is in the same mode as before.
 
     Args:
-        model: float32 or quantized, as for :class:`Reader`.
-        source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``, whose next words are the targets; or a
-            stream with targets, and perhaps a loss, of its own.
+        model: float32 or quantized. Models other than this package's need a forward of the form
+            ``(input, hidden) -> (output, hidden)`` or ``input -> output``.
+        source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``, at least 2 steps; or a stream, which
+            has its own targets and may have its own loss.
         bptt: longest window, in steps; at least 1.
 
     Raises:
-        ValueError: if ``steps < 2`` (there is no target), ``bptt < 1``, or an id is not a word of the model's.
+        ValueError: if ``source`` or ``bptt`` is out of range, or the model does not know an id.
+
+    Example:
+        >>> from lstmq import Corpus, batchify, evaluate, load_checkpoint
+        >>> model = load_checkpoint("data/sample/lstm.safetensors")
+        >>> source = batchify(Corpus("data/sample").test[:500], bsz=1)
+        >>> print(f"{evaluate(model, source, bptt=25):.1f} nats per token")
+        1.4 nats per token
     """
     return mean_loss(window_losses(model, source, bptt))
 
 
 def mean_loss(losses: Iterable[WindowLoss]) -> float:
-    """Return the mean over all tokens of all windows, in nats per token: a short last window weighs what it holds."""
+    """Return the mean loss over the tokens of all windows, in nats per token if it is the cross-entropy."""
     losses = list(losses)
     return math.fsum(window.total for window in losses) / sum(window.tokens for window in losses)
 
 
 def window_losses(model: nn.Module, source: Tensor | Stream, bptt: int) -> Iterator[WindowLoss]:
-    """Yield the loss of each window; the arguments and errors are :func:`evaluate`'s."""
+    """Yield the loss of each window. Arguments and errors as for :func:`evaluate`."""
     stream = source if isinstance(source, Stream) else next_words(source)
     windows = stream.windows(bptt)
     if isinstance(model, LanguageModel):
         for ids in (stream.inputs, stream.targets):
             _check_ids(ids, model.config.ntoken)
-    return _window_losses(model, stream.inputs.shape[1], windows)
+    return _read_windows(model, stream.inputs.shape[1], windows)
 
 
 def _check_ids(ids: Tensor, ntoken: int) -> None:
     smallest, largest = (int(bound) for bound in ids.aminmax())
     if smallest < 0 or largest >= ntoken:
-        outside = smallest if smallest < 0 else largest
-        raise ValueError(f"the model knows {ntoken:,} words, but the source holds the id {outside:,}")
+        unknown = smallest if smallest < 0 else largest
+        raise ValueError(f"the model knows {ntoken:,} words, but the source contains the id {unknown:,}")
 
 
 @torch.inference_mode()
-def _window_losses(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Iterator[WindowLoss]:
+def _read_windows(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Iterator[WindowLoss]:
     reader = StreamReader(model, bsz)
     with evaluation_mode(model):
         for window in windows:
@@ -71,7 +80,7 @@ def _window_losses(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Ite
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode inside the block, and back into its own mode after it."""
+    """Put all modules of a model into evaluation mode while the block runs, and restore their modes afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -82,7 +91,22 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def perplexity(loss: float) -> float:
-    """Return ``exp(loss)``: among how many equally likely words the model hesitates; infinite past float64's range."""
+    """Return ``exp(loss)``: a model that finds all words of a dictionary equally likely has the size of it.
+
+    Args:
+        loss: mean cross-entropy in nats per token.
+
+    Returns:
+        The perplexity; infinity if it is too large for a float.
+
+    Example:
+        >>> import math
+        >>> from lstmq import perplexity
+        >>> perplexity(0.0)
+        1.0
+        >>> round(perplexity(math.log(100)))
+        100
+    """
     try:
         return math.exp(loss)
     except OverflowError:

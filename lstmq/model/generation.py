@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
+from lstmq.model.base import LanguageModel
 from lstmq.model.evaluation import evaluation_mode
-from lstmq.model.lstm import LanguageModel
 from lstmq.text import Dictionary
 
 
@@ -18,24 +18,37 @@ def generate(
     temperature: float = 1.0,
     generator: Generator | None = None,
 ) -> Iterator[str]:
-    """Yield words that the model finds likely one after another, from a first word drawn evenly (and not yielded).
+    """Yield words, each drawn from the model's predictions after the words before it.
+
+    The model reads a random first word, which is not yielded, in evaluation mode. Afterwards, each of its modules is in
+    the same mode as before.
 
     Args:
         model: float32 or quantized.
         dictionary: the words of the model's ids.
-        words: how many; at least 0.
-        temperature: the logits' divisor: below 1 safer, above 1 wilder; 0 takes the likeliest word every time.
-        generator: equal states give equal words; without one, torch's global generator draws.
+        words: number of words, at least 0.
+        temperature: divides the logits, at least 0. A lower one prefers likely words; 0 always takes the likeliest.
+        generator: draws the words; the same state gives the same words. The default is torch's global generator.
 
     Raises:
-        ValueError: if ``words`` or ``temperature`` is negative, or the dictionary is not of the model's size.
+        ValueError: if ``words`` or ``temperature`` is out of range, or the dictionary and the model have different
+            numbers of words.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import Corpus, generate, load_checkpoint
+        >>> model = load_checkpoint("data/sample/lstm.safetensors")
+        >>> dictionary = Corpus("data/sample").dictionary
+        >>> text = list(generate(model, dictionary, words=5, generator=torch.Generator().manual_seed(0)))
+        >>> len(text), all(word in dictionary.word2idx for word in text)
+        (5, True)
     """
     if words < 0:
         raise ValueError(f"the number of words must be at least 0, found {words}")
     if not 0 <= temperature < math.inf:
         raise ValueError(f"the temperature must be a number of at least 0, found {temperature}")
     if len(dictionary) != model.config.ntoken:
-        raise ValueError(f"the model knows {model.config.ntoken:,} words, but the dictionary holds {len(dictionary):,}")
+        raise ValueError(f"the model knows {model.config.ntoken:,} words, but the dictionary has {len(dictionary):,}")
     return _generate(model, dictionary, words, temperature, generator)
 
 
@@ -53,9 +66,9 @@ def _generate(
 
 
 def _draw(logits: Tensor, temperature: float, generator: Generator | None) -> Tensor:
-    """Return an id, shape ``(1, 1)``, drawn from float64 logits of shape ``(1, ntoken)``."""
+    """Return an id, int64, shape ``(1, 1)``, drawn from logits, float64, shape ``(1, ntoken)``."""
     if temperature == 0:
         return logits.argmax(dim=1, keepdim=True)
-    # The largest logit is moved to 0 first, so that no temperature, however low, overflows.
+    # Subtract the largest logit first, so that dividing by a low temperature does not overflow.
     probabilities = ((logits - logits.max()) / temperature).softmax(dim=1)
     return torch.multinomial(probabilities, 1, generator=generator)

@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from lstmq.model.base import LanguageModel
 from lstmq.text import Stream
 
-STATE_NAMES = ("hidden", "hx", "state")  # names that a forward may give its state
+STATE_NAMES = ("hidden", "hx", "state")  # usual names of the state among the arguments of a forward
 
 
 class ModuleAdapter(LanguageModel):
-    """Any module as a :class:`~lstmq.LanguageModel`, so that callers treat all models alike.
+    """Wraps any module as a :class:`~lstmq.model.LanguageModel`, so that callers treat all models alike.
 
-    The forward of the module is ``(input, hidden) -> (output, hidden)`` or ``input -> output``. It is taken for the
-    first kind if the module has an ``init_hidden``, or if the second argument of its forward has no default or is
-    called ``hidden``, ``hx`` or ``state``. The state begins as ``module.init_hidden(bsz)`` returns it, else as
-    ``None``, which torch's own modules take for zeros. For a module in bfloat16, floating-point inputs and the state
-    are cast to bfloat16.
+    The module's forward is ``(input, hidden) -> (output, hidden)`` or ``input -> output``. The adapter passes a state
+    if the module has an ``init_hidden`` method, or if the second argument of its forward has no default or is called
+    ``hidden``, ``hx`` or ``state``. The first state is what ``module.init_hidden(bsz)`` returns, or else ``None``,
+    which torch's own modules take for zeros. If the module is in bfloat16, the adapter casts floating-point inputs and
+    the first state to bfloat16.
 
     Args:
         module: float32, bfloat16 or quantized.
@@ -40,14 +40,14 @@ class ModuleAdapter(LanguageModel):
         """Return the output for one window, shape ``(n, bsz, ...)``, and the state after it.
 
         Raises:
-            ValueError: if the module returns neither a tensor nor, with a state, a pair.
+            ValueError: if the module does not return a tensor, or a pair of a tensor and a state.
         """
         output = self.module(self._cast(input), *([hidden] if self._has_state else []))
         if self._has_state and isinstance(output, tuple) and len(output) == 2:
             output, hidden = output
         if not isinstance(output, Tensor):
             expected = "(output, hidden)" if self._has_state else "a tensor"
-            raise ValueError(f"expected {expected} of {type(self.module).__name__}, found {type(output).__name__}")
+            raise ValueError(f"expected {expected} from {type(self.module).__name__}, found {type(output).__name__}")
         return output, hidden
 
     def _cast(self, value: Any) -> Any:
@@ -69,7 +69,7 @@ class StreamReader:
     """Reads the windows of a stream in order with one model, and carries the hidden state between them.
 
     Args:
-        model: a :class:`~lstmq.LanguageModel`, or any module that :class:`ModuleAdapter` takes.
+        model: a :class:`~lstmq.model.LanguageModel`, or any module that :class:`ModuleAdapter` takes.
         bsz: number of columns of the stream.
     """
 

@@ -1,6 +1,6 @@
-"""What a model weighs: the bytes of its serialised state dict.
+"""The size of a model: the bytes of its serialized state dict.
 
-Counting parameters would miss int8 weights, which torch packs into objects that are not parameters.
+Counting parameters would miss int8 weights, because torch packs them into objects that are not parameters.
 """
 
 import io
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """Serialised sizes in bytes; a megabyte is 1,000,000 of them, as in the tutorial.
+    """Serialized sizes in bytes.
 
-    ``parts`` gives each direct child that holds any state as a file of its own, so the parts add up to about a
-    kilobyte more a part than ``total``, the one file of the whole model: every file has a header.
+    Attributes:
+        total: size of the whole model as one file.
+        parts: for each direct child with a state, its size as a file. Each file has a header of its own, so the parts
+            add up to more than ``total``, by about 1,000 bytes per part.
     """
 
     total: int
@@ -27,24 +29,38 @@ class ModelSize:
 
     @property
     def megabytes(self) -> float:
-        """``total`` in units of 1,000,000 bytes."""
+        """``total`` in MB. As in the tutorial, a megabyte is 1,000,000 bytes."""
         return self.total / 1e6
 
 
 def model_size(model: nn.Module) -> ModelSize:
-    """Measure ``torch.save(model.state_dict())``, whole and per part, without holding the bytes."""
-    parts = {name: _serialised(child) for name, child in model.named_children() if child.state_dict()}
-    return ModelSize(total=_serialised(model), parts=parts)
+    """Return the bytes of ``torch.save(model.state_dict())``, for the whole model and for each of its parts.
+
+    Nothing is written, and the bytes are counted without being kept in memory.
+
+    Args:
+        model: any module.
+
+    Example:
+        >>> from lstmq import LSTMModel, ModelConfig, model_size
+        >>> size = model_size(LSTMModel(ModelConfig(ntoken=1000, ninp=50, nhid=10, nlayers=1)))
+        >>> list(size.parts)
+        ['encoder', 'rnn', 'decoder']
+        >>> size.parts["encoder"] // 1000  # 50,000 weights of 4 bytes, and a header
+        201
+    """
+    parts = {name: _count_bytes(child) for name, child in model.named_children() if child.state_dict()}
+    return ModelSize(total=_count_bytes(model), parts=parts)
 
 
-def _serialised(module: nn.Module) -> int:
+def _count_bytes(module: nn.Module) -> int:
     counter = _Counter()
     torch.save(module.state_dict(), cast("IO[bytes]", counter))
     return counter.bytes
 
 
 class _Counter(io.RawIOBase):
-    """A file that only counts what is written to it."""
+    """A file that counts the bytes written to it and drops them."""
 
     bytes = 0
 
