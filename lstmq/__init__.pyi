@@ -1,10 +1,7 @@
 from .comparison import compare as compare
 from .errors import QuantizationError as QuantizationError
-from .model import Hidden as Hidden
-from .model import LanguageModel as LanguageModel
 from .model import LSTMModel as LSTMModel
 from .model import ModelConfig as ModelConfig
-from .model import ModelSize as ModelSize
 from .model import evaluate as evaluate
 from .model import generate as generate
 from .model import load_checkpoint as load_checkpoint
@@ -13,7 +10,6 @@ from .model import perplexity as perplexity
 from .model import repackage_hidden as repackage_hidden
 from .model import save_checkpoint as save_checkpoint
 from .quantization import SCHEMES as SCHEMES
-from .quantization import Scheme as Scheme
 from .quantization import quantize as quantize
 from .text import Corpus as Corpus
 from .text import Dictionary as Dictionary
