@@ -22,7 +22,7 @@ def evaluate_command(
     scheme: str,
     **files: Unpack[Files],
 ) -> None:
-    """Print the loss and perplexity of one model on the test split."""
+    """Print the loss and the perplexity of one model on the test split."""
     import torch
 
     from lstmq.model import LSTMModel, mean_loss, perplexity, window_losses

@@ -18,9 +18,13 @@ TOLERANCE_INT8 = 0.02  # share of the loss, for int8. A wrong graph differs by m
 @click.command("export")
 @model_options
 @stream_options
-@click.option("--scheme", type=click.Choice([name for name in SCHEMES if name.startswith("ort-")]), help="[ort-fp32]")
-@click.option("--int8", is_flag=True, help="Short for --scheme ort-int8.")
-@click.option("--out", type=FILE, required=True, help="File to write, .onnx.")
+@click.option(
+    "--scheme",
+    type=click.Choice([name for name in SCHEMES if name.startswith("ort-")]),
+    help=f"Quantization scheme. [{FP32}]",
+)
+@click.option("--int8", is_flag=True, help=f"Short for --scheme {INT8}.")
+@click.option("--out", type=FILE, required=True, help="File to write, such as model.onnx.")
 def export_command(
     *,
     threads: int,
@@ -32,17 +36,17 @@ def export_command(
     out: Path,
     **files: Unpack[Files],
 ) -> None:
-    """Write the model as an ONNX file. The file also holds the dictionary and the measured loss.
+    """Write the model as an ONNX file, which also contains the dictionary and the measured loss.
 
-    Before the file is kept, it is read back and compared with torch's float32, on the first 5,000 tokens of the test
-    split (--tokens).
+    The command reads the file back and compares its loss with that of float32 in torch, on the first 5,000 tokens of
+    the test split or as many as --tokens says. If they differ too much, it writes no file.
     """
     import torch
 
     from lstmq.comparison import compare_predictions
     from lstmq.model import evaluate
     from lstmq.quantization import quantize
-    from lstmq.quantization.onnx import OnnxFile, OnnxModel, read_onnx, write_onnx
+    from lstmq.quantization.onnx import Measurement, Metadata, OnnxFile, OnnxModel, read_onnx, write_onnx
     from lstmq.workload import DEFAULT_TOKENS, load_text_subject
 
     if int8 and scheme not in (None, INT8):
@@ -52,21 +56,28 @@ def export_command(
     subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))
     compared = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, subject.stream, bptt)
-    measured = {"loss": compared[scheme].loss, "float32": compared[FLOAT32].loss, "kl": compared[scheme].kl}
-    file = OnnxFile(
-        model=model,
-        dictionary=subject.dictionary,
+    float32 = compared[FLOAT32].loss
+    measured = Measurement(
+        loss=compared[scheme].loss,
+        float32=float32,
+        kl=compared[scheme].kl,
+        tokens=subject.stream.tokens,
+        origin=subject.origin,
+    )
+    metadata = Metadata(
         scheme=scheme,
-        measured=measured | {"tokens": sum(compared[scheme].tokens), "of": subject.origin},
+        config=model.config,
+        vocabulary=subject.dictionary.idx2word,
+        measured=measured,
         lstmq=__version__,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
     )
     with atomic_write(out) as path:
-        write_onnx(path, file)
-        again = read_onnx(path)
-        loss, float32 = evaluate(again.model, subject.stream, bptt), compared[FLOAT32].loss
+        write_onnx(path, OnnxFile(model=model, metadata=metadata))
+        written = read_onnx(path)
+        loss = evaluate(written.model, subject.stream, bptt)
         tolerance = TOLERANCE if scheme == FP32 else TOLERANCE_INT8 * float32
-        if again.dictionary.idx2word != subject.dictionary.idx2word or not abs(loss - float32) <= tolerance:
+        if written.metadata != metadata or not abs(loss - float32) <= tolerance:
             raise ValueError(
                 f"not written: expected a loss within {tolerance:.2g} of torch's {float32:.6f}, found {loss:.6f}"
             )

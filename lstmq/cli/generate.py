@@ -18,8 +18,13 @@ WORDS_PER_LINE = 20
 @model_options
 @scheme_option
 @click.option("--words", type=int, default=1000, help="Number of words.")
-@click.option("--temperature", type=float, default=1.0, help="Lower is safer, higher is wilder; 0 is greedy.")
-@click.option("--seed", type=SEED, help="Equal seeds give equal text. [random]")
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    help="Below 1 prefers likely words, above 1 unlikely ones. 0 always takes the likeliest.",
+)
+@click.option("--seed", type=SEED, help="The same seed gives the same text. [random]")
 @click.option("--out", type=FILE, help="Write the text to this file. [standard output]")
 def generate_command(
     *,
@@ -32,7 +37,7 @@ def generate_command(
     out: Path | None,
     **files: Unpack[Files],
 ) -> None:
-    """Generate text, 20 words a line."""
+    """Generate text from one model, 20 words per line."""
     import torch
 
     from lstmq.model import generate
@@ -48,7 +53,7 @@ def generate_command(
         file: TextIO = sys.stdout
         if out:
             file = stack.enter_context(stack.enter_context(atomic_write(out)).open("w", encoding="utf-8"))
-        # On a terminal the text itself shows the progress, and a bar would overwrite it.
+        # On a terminal, the text itself shows the progress, and a bar would overwrite it.
         advance = stack.enter_context(progress("generating", words, shown=bool(out) or not sys.stdout.isatty()))
         for count, word in enumerate(text, start=1):
             file.write(word + (" " if count % WORDS_PER_LINE and count < words else "\n"))

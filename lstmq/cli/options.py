@@ -1,4 +1,4 @@
-"""Options that several subcommands share. Like all of ``cli``, this module does not import torch at the top."""
+"""Options that several subcommands have. Like all modules of ``cli``, this one does not import torch at the top."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ SEED = click.IntRange(0, 2**63 - 1)
 
 
 class Files(TypedDict):
-    """The options that name files, as :func:`lstmq.workload.load_text_subject` takes them."""
+    """The options that name files. They are arguments of :func:`~lstmq.workload.load_text_subject`."""
 
     corpus: Path | None
     checkpoint: Path | None
@@ -33,10 +33,10 @@ def model_options(command: Command) -> Command:
             "--engine",
             callback=_check_engine,
             metavar="E",
-            help="torch's int8 backend: x86, fbgemm, onednn or qnnpack. [torch's default]",
+            help="Torch's int8 backend: x86, fbgemm, onednn or qnnpack. [torch's default]",
         ),
         click.option("--threads", type=THREADS, default=1, help="Number of threads."),
-        click.option("--vocabulary", type=FOLDER, help="Corpus that the checkpoint was trained on, if not --corpus."),
+        click.option("--vocabulary", type=FOLDER, help="Corpus that the checkpoint was trained on. [--corpus]"),
         click.option("--checkpoint", type=FILE, help="Trained model: .pth, .safetensors or .onnx. [bundled sample]"),
         click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 after a fetch. [bundled sample]"),
     ):
@@ -45,7 +45,7 @@ def model_options(command: Command) -> Command:
 
 
 def _check_engine(_context: click.Context, _option: click.Parameter, engine: str | None) -> str | None:
-    """Check the engine also for float32, which does not use it, because the output names it."""
+    """Check the engine even if the model is float32 and does not use it, because the output names the engine."""
     if engine is not None:
         from lstmq.quantization import check_engine
 
@@ -54,10 +54,10 @@ def _check_engine(_context: click.Context, _option: click.Parameter, engine: str
 
 
 def stream_options(command: Command) -> Command:
-    """Add the options that choose how much of the text is read, and in which windows."""
+    """Add the options that choose how much of the test split is read, and in which windows."""
     for option in (
         click.option("--bptt", type=click.IntRange(min=1), default=25, help="Longest window, in tokens."),
-        click.option("--tokens", type=int, help="Read only the first N tokens of the test split. [all]", metavar="N"),
+        click.option("--tokens", type=int, metavar="N", help="Read only the first N tokens of the test split."),
     ):
         command = option(command)
     return command
@@ -70,7 +70,7 @@ def scheme_option(command: Command) -> Command:
 
 
 def quantize_for(model: "LanguageModel", scheme: str, engine: str | None) -> "LanguageModel":
-    """Return the model itself for float32, else a quantized copy."""
+    """Return a quantized copy of the model, or the model itself if the scheme is ``float32``."""
     from lstmq.quantization import quantize
 
     return model if scheme == FLOAT32 else quantize(model, scheme, engine)

@@ -12,12 +12,13 @@ NATIVE = "int8-native"
 
 @click.command("quantize")
 @model_options
-@click.option("--scheme", type=click.Choice([NATIVE]), default=NATIVE, help="Scheme of the file.")
-@click.option("--out", type=FILE, required=True, help="File to write, .int8.safetensors.")
+@click.option("--scheme", type=click.Choice([NATIVE]), default=NATIVE, help="Quantization scheme.")
+@click.option("--out", type=FILE, required=True, help="File to write, such as model.int8.safetensors.")
 def quantize_command(*, threads: int, engine: str | None, scheme: str, out: Path, **files: Unpack[Files]) -> None:
-    """Write the model in int8, as plain tensors and their scales. The file is about a quarter of the size.
+    """Write the model in int8, as a safetensors file of about a quarter of the size.
 
-    `lstmq evaluate` and `lstmq generate` read the file as --checkpoint, together with the corpus that it was trained on.
+    Pass the file to `lstmq evaluate` and `lstmq generate` as --checkpoint, with the corpus that the model was trained
+    on.
     """
     import torch
 
@@ -27,5 +28,6 @@ def quantize_command(*, threads: int, engine: str | None, scheme: str, out: Path
 
     torch.set_num_threads(threads)
     subject = load_text_subject(**files)
-    save_native(cast(NativeModel, quantize(subject.model, scheme, engine)), subject.dictionary, out)
+    model = cast(NativeModel, quantize(subject.model, scheme, engine))
+    save_native(model, subject.dictionary, out)
     click.echo(f"{out}: {scheme}, {out.stat().st_size / 1e6:.2f} MB, read back; made from {subject.origin}")

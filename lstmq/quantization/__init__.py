@@ -1,4 +1,4 @@
-"""Schemes: a float32 model in, a smaller and faster one out."""
+"""Quantization schemes: each makes a smaller and faster model from a float32 model."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Models in bfloat16: cast, or cast and compiled with torch.compile."""
+"""Models in bfloat16, and models compiled by torch.compile."""
 
 import copy
 import os
@@ -21,23 +21,24 @@ def cast_to_bfloat16(model: ModelT) -> ModelT:
     """Return a copy of a float32 model in bfloat16, in evaluation mode.
 
     Raises:
-        QuantizationError: if the model has no LSTM, linear or embedding module, or is not float32.
+        QuantizationError: if the model contains no LSTM, linear or embedding module, or is not float32.
     """
     check_modules(model, (nn.LSTM, nn.Linear, nn.Embedding))
     return copy.deepcopy(model).to(torch.bfloat16).eval()
 
 
 def missing_compiler() -> str:
-    """Return what torch.compile needs and this machine lacks; empty if nothing is missing."""
+    """Return what torch.compile needs and this machine does not have; empty if it has all."""
     default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")  # torch's own choice
     command = shlex.split(os.environ.get("CXX") or default)
     return "" if shutil.which(command[0]) else f"a C++ compiler, {command[0]}, on the path"
 
 
 class CompiledModel(EngineModel):
-    """An :class:`~lstmq.LSTMModel` in bfloat16 whose ``window_loss`` is compiled, with the weights frozen in it.
+    """An :class:`~lstmq.LSTMModel` in bfloat16 whose ``window_loss`` is compiled with its weights as constants.
 
-    The logits are not compiled. torch.compile runs when the model reads its first window, and again for another length.
+    ``forward`` is not compiled. torch.compile runs when the model reads its first window, and again when it reads a
+    window of another length.
 
     Args:
         model: bfloat16.
@@ -59,13 +60,13 @@ class CompiledModel(EngineModel):
         return self.model.init_hidden(bsz)
 
     def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
-        """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
+        """Return the logits and the state, as :class:`~lstmq.LSTMModel` does."""
         logits: tuple[Tensor, Hidden] = self.model(input, hidden)
         return logits
 
     def window_loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
-        """Return the summed cross-entropy of a window, in nats, and the state after it."""
-        with torch._dynamo.config.patch(allow_rnn=True):  # otherwise torch.compile leaves the LSTM as it is
+        """Return the loss of one window and the state after it, as other language models do."""
+        with torch._dynamo.config.patch(allow_rnn=True):  # by default, torch.compile does not compile an LSTM
             loss: tuple[Tensor, Hidden] = self._compiled_loss(input, targets, hidden)
         return loss
 

@@ -1,4 +1,4 @@
-"""Checks before and after quantization: a scheme never returns a model that is not quantized."""
+"""Checks before and after quantization. They keep a scheme from returning a model that is not quantized."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from lstmq.model import LSTMModel
 
 
 def check_modules(model: nn.Module, types: tuple[type[nn.Module], ...]) -> None:
-    """Check that a model holds modules of these types, all in float32, and is not itself of such a type.
+    """Check that a model contains modules of these types, all in float32, and is not of such a type itself.
 
     Raises:
         QuantizationError: if it does not.
@@ -26,14 +26,22 @@ def check_modules(model: nn.Module, types: tuple[type[nn.Module], ...]) -> None:
 
 
 def check_quantized(model: nn.Module, types: tuple[type[nn.Module], ...]) -> None:
-    """Raise :class:`~lstmq.QuantizationError` if a module of one of these types is still float32."""
+    """Check that a quantized model contains no module of these types in float32.
+
+    Raises:
+        QuantizationError: if it does.
+    """
     for name, module in model.named_modules():
         if isinstance(module, types) and torch.float32 in _dtypes(module):
             raise QuantizationError(f"{name}, a {type(module).__name__}, would stay float32")
 
 
 def check_float32(model: LSTMModel) -> None:
-    """Raise :class:`~lstmq.QuantizationError` unless the embedding, the LSTM and the decoder are torch's own, float32."""
+    """Check that the embedding, the LSTM and the decoder are torch's own modules, in float32.
+
+    Raises:
+        QuantizationError: if they are not.
+    """
     for part, kind in ((model.encoder, nn.Embedding), (model.rnn, nn.LSTM), (model.decoder, nn.Linear)):
         if type(part) is not kind:
             raise QuantizationError(f"nothing to quantize: expected {kind.__name__}, found {type(part).__name__}")

@@ -1,4 +1,4 @@
-"""The engines of torch's own int8 kernels: x86, fbgemm, onednn and qnnpack."""
+"""Torch's backends for int8 products, which torch calls engines: x86, fbgemm, onednn and qnnpack."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,11 @@ from lstmq.errors import QuantizationError
 
 
 def check_engine(engine: str | None) -> None:
-    """Raise :class:`~lstmq.QuantizationError` if torch does not support the engine on this machine."""
+    """Check that torch supports an engine on this machine. ``None`` stands for torch's own choice.
+
+    Raises:
+        QuantizationError: if it does not.
+    """
     supported = set(getattr(_backend(), "supported_engines", ())) - {"none"}
     if engine is not None and engine not in supported:
         names = ", ".join(sorted(supported)) or "none"
@@ -19,7 +23,11 @@ def check_engine(engine: str | None) -> None:
 
 @contextmanager
 def using_engine(engine: str | None) -> Iterator[None]:
-    """Set torch's engine inside the block. ``None`` keeps torch's own choice."""
+    """Select an engine while the block runs, and restore the old one afterwards. ``None`` keeps torch's own choice.
+
+    Raises:
+        QuantizationError: if torch does not support the engine on this machine.
+    """
     check_engine(engine)
     backend, before = _backend(), default_engine()
     try:
@@ -32,10 +40,10 @@ def using_engine(engine: str | None) -> Iterator[None]:
 
 
 def default_engine() -> str:
-    """Return the engine that torch uses, or ``none``."""
+    """Return the engine that torch uses now, or ``none``."""
     return str(getattr(_backend(), "engine", "none"))
 
 
 def _backend() -> Any:
-    """Return torch's module of engines, or ``None`` if this torch no longer has one."""
+    """Return torch's module of engines, or ``None`` if this torch has none."""
     return getattr(torch.backends, "quantized", None)

@@ -1,6 +1,7 @@
-"""Schemes: a float32 model in, a smaller and faster one out. A scheme is one entry of :data:`SCHEMES`.
+"""Quantization schemes: the table :data:`SCHEMES`, and :func:`quantize`, which applies one.
 
-This module does not import torch. Each scheme imports its engine when it is first used.
+To add a scheme, add an entry to the table. This module does not import torch: each scheme imports what it needs when it
+is first used.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     from lstmq.model import LanguageModel
 
-FLOAT32 = "float32"  # the name of a model before any scheme
-ALL = "all"  # every scheme
+FLOAT32 = "float32"  # stands for the model before quantization
+ALL = "all"  # stands for all schemes
 Quantizer = Callable[[Any], "nn.Module"]
 
 
@@ -25,12 +26,13 @@ class Scheme:
 
     Attributes:
         summary: a few words for tables and help texts.
-        quantize: returns a new model for a float32 model, and leaves that one unchanged. Raises
-            :class:`~lstmq.QuantizationError` rather than return a model that is not quantized.
-        missing: returns what the scheme needs and this environment lacks; empty if nothing.
-        slow_without: returns what the scheme lacks to be fast; empty if nothing. It works without.
-        language_models_only: whether the scheme takes an :class:`~lstmq.LSTMModel` only, rather than any module.
-        default: whether the scheme is measured when the user names none.
+        quantize: takes a float32 model, leaves it unchanged, and returns a new model. Raises
+            :class:`~lstmq.QuantizationError` if the new model would not be quantized.
+        missing: returns what the scheme needs and this environment does not have; empty if it has all.
+        slow_without: returns what would make the scheme fast and this environment does not have. The scheme works
+            without it. Empty if nothing.
+        language_models_only: whether the scheme accepts only an :class:`~lstmq.LSTMModel`, and no other module.
+        default: whether the scheme is measured when the user names no scheme.
     """
 
     summary: str
@@ -146,7 +148,7 @@ SCHEMES: Mapping[str, Scheme] = {
         default=False,
     ),
 }
-"""Every scheme by name.
+"""The quantization schemes by name. ``lstmq compare`` and the benchmarks measure those whose ``default`` is true.
 
 Example:
     >>> from lstmq import SCHEMES
@@ -158,13 +160,13 @@ Example:
 def select_schemes(
     names: Sequence[str], model: "nn.Module", known: Collection[str] = SCHEMES.keys()
 ) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the schemes to measure, and for each scheme left out what it needs.
+    """Return the schemes to measure, and the schemes to leave out with what each of them needs.
 
     Args:
-        names: keys of :data:`SCHEMES`. They are selected whatever they need. ``all`` selects every scheme that can run
-            here; an empty sequence selects the default schemes that can.
-        model: the float32 model.
-        known: the schemes to choose from when none is named.
+        names: keys of :data:`SCHEMES`, which are selected even if they cannot run. ``all`` selects all schemes that
+            can run, and an empty sequence selects the default schemes that can run.
+        model: the float32 model. Some schemes accept only an :class:`~lstmq.LSTMModel`.
+        known: keys of :data:`SCHEMES` to choose from if ``names`` is empty or contains ``all``.
     """
     if names and ALL not in names:
         return tuple(dict.fromkeys(names)), {}
@@ -175,7 +177,7 @@ def select_schemes(
 
 
 def _unmet_need(scheme: str, model: "nn.Module") -> str:
-    """Return what a scheme needs and does not have; empty if nothing."""
+    """Return what a scheme needs to quantize the model here and does not have; empty if it has all."""
     from lstmq.model import LSTMModel
 
     if missing := SCHEMES[scheme].missing():
@@ -193,15 +195,15 @@ def quantize(model: "nn.Module", scheme: str = "int8", engine: str | None = None
     """Return a quantized copy of a model, in evaluation mode. The model itself does not change.
 
     Args:
-        model: float32, with LSTM, linear or embedding modules inside it. Schemes that do not run in torch take an
-            :class:`~lstmq.LSTMModel` only.
+        model: float32, with LSTM, linear or embedding modules inside it. The schemes ``bf16-compile``, ``int8-native``
+            and ``ort-*`` accept only an :class:`~lstmq.LSTMModel`.
         scheme: a key of :data:`~lstmq.SCHEMES`.
-        engine: torch's backend for int8 products: x86, fbgemm, onednn or qnnpack. The copy keeps it, and torch's own
-            setting is restored. Without it, torch's setting applies.
+        engine: torch's backend for int8 products: x86, fbgemm, onednn or qnnpack. The copy uses this engine from now
+            on; torch's own setting does not change. The default is torch's own setting.
 
     Raises:
-        QuantizationError: if the scheme finds nothing to quantize, or something would stay float32; if this torch has
-            no such engine or no dynamic quantization; if a package that the scheme needs is not installed.
+        QuantizationError: if there is nothing to quantize, or a module would stay float32; if the environment does not
+            have what the scheme needs; if torch does not support the engine.
         ValueError: if there is no such scheme.
 
     Example:

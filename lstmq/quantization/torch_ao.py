@@ -1,4 +1,4 @@
-"""int8 with torch.ao, PyTorch's eager quantization, which PyTorch is about to remove."""
+"""int8 with torch.ao: PyTorch's eager quantization, which PyTorch will remove."""
 
 import warnings
 from collections.abc import Callable
@@ -14,17 +14,16 @@ from lstmq.quantization.checks import check_modules, check_quantized
 def quantize_dynamic(model: nn.Module, embedding: str | None = None) -> nn.Module:
     """Return a copy of a float32 model with its LSTM and linear modules in int8, in evaluation mode.
 
-    torch quantizes the weights now, and the activations each time the model reads.
+    The quantization is dynamic: torch quantizes weights once, and activations each time the model reads.
 
     Args:
         model: float32.
-        embedding: what becomes of embeddings: ``quint8`` or ``quint4x2`` stores each row in 8 or 4 bits, with a scale
-            and an offset. ``None`` leaves them float32. (The names are torch's, as text, because torch is about to drop
-            them.)
+        embedding: torch's name for the new dtype of embeddings: ``quint8`` or ``quint4x2`` stores each row in 8 or 4
+            bits, with a scale and an offset. ``None`` leaves embeddings float32.
 
     Raises:
-        QuantizationError: if the model holds no such module, or is such a module itself; if a module is not float32, or
-            would stay float32; if this torch cannot quantize a module, or has no dynamic quantization.
+        QuantizationError: if the model contains no such module, or is such a module itself; if a module is not float32,
+            or would stay float32; if this torch cannot quantize a module, or has no dynamic quantization.
     """
     types: tuple[type[nn.Module], ...] = (nn.LSTM, nn.Linear, *([nn.Embedding] if embedding else []))
     check_modules(model, types)
@@ -34,9 +33,9 @@ def quantize_dynamic(model: nn.Module, embedding: str | None = None) -> nn.Modul
 
 
 def _call_torch(model: nn.Module, embedding: str | None) -> nn.Module:
-    """Call torch's quantize_dynamic, which copies the model first."""
+    """Call torch's quantize_dynamic, which quantizes a copy of the model."""
     with warnings.catch_warnings():
-        # Both say that eager quantization will be removed. Who asks for these schemes knows.
+        # Both warnings say that torch will remove eager quantization.
         warnings.filterwarnings("ignore", r"torch\.ao\.quantization is deprecated", DeprecationWarning)
         warnings.filterwarnings("ignore", r".*quantized tensor creation functions", UserWarning)
         try:
@@ -63,7 +62,7 @@ def _call_torch(model: nn.Module, embedding: str | None) -> nn.Module:
 
 
 def _quantize_embeddings(model: nn.Module, observer: Callable[[], Any]) -> None:
-    """Replace embeddings by 4-bit ones, one by one. torch's quantize_dynamic fails on them."""
+    """Replace each embedding by a 4-bit one. torch's quantize_dynamic cannot do this."""
     from torch.ao.nn.quantized import Embedding
 
     for parent in [*model.modules()]:

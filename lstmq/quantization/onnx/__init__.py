@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine."""
+"""Language models in ONNX Runtime, and their files."""
 
 import lazy_loader
 

@@ -1,3 +1,5 @@
+from .export import Measurement as Measurement
+from .export import Metadata as Metadata
 from .export import OnnxFile as OnnxFile
 from .export import read_onnx as read_onnx
 from .export import write_onnx as write_onnx

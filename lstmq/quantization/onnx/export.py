@@ -1,120 +1,154 @@
-"""ONNX files to deploy: a graph, and beside it in the file its words and what was measured of it.
+"""ONNX files for deployment. A file contains a graph, its dictionary, and what was measured before it was written.
 
-What is read from such a file is taken for anybody's: only graphs made of this package's operators are run.
+A file may come from anybody. :func:`read_onnx` runs only graphs that consist of this package's operators.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
-from lstmq.errors import one_line
+from lstmq.errors import prefix_errors
 from lstmq.model import ModelConfig
-from lstmq.quantization.onnx import session
 from lstmq.quantization.onnx.graph import OPERATORS, graph_signature
-from lstmq.quantization.onnx.session import OnnxModel
+from lstmq.quantization.onnx.session import OnnxModel, missing_packages
 from lstmq.text import Dictionary
 
-DOMAINS = ("", "ai.onnx", "com.microsoft")
-KEYS = ("scheme", "config", "vocabulary", "measured", "lstmq", "torch")
+DOMAINS = ("", "ai.onnx", "com.microsoft")  # of ONNX's and of ONNX Runtime's operators
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnnxFile:
-    """A model in an ONNX file.
+class Measurement:
+    """What was measured before a file was written.
 
     Attributes:
-        model: run by ONNX Runtime.
-        dictionary: the words of its ids.
-        scheme: the key of :data:`lstmq.SCHEMES` that made it.
-        measured: loss in nats per token, float32's loss, Kullback-Leibler divergence from float32 in nats; of how many
-            tokens, of what.
-        lstmq: the version that wrote it; ``torch``, the one that it was checked against.
+        loss: of the model in the file, in nats per token.
+        float32: the loss of the float32 model, in nats per token.
+        kl: mean Kullback-Leibler divergence from the float32 model's predictions, in nats per token.
+        tokens: number of tokens that the models predicted.
+        origin: the float32 model and the text.
     """
 
-    model: OnnxModel
-    dictionary: Dictionary
+    loss: float
+    float32: float
+    kl: float | None
+    tokens: int
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """What a file says about its model. Each attribute is an entry of the ONNX metadata, as JSON.
+
+    Attributes:
+        scheme: the key of :data:`lstmq.SCHEMES` that made the model.
+        config: the shape of the model.
+        vocabulary: the words of the dictionary, by id.
+        measured: the loss of the model, and its distance from float32.
+        lstmq: the version of this package that wrote the file.
+        torch: the version of torch that the model was compared with.
+    """
+
     scheme: str
-    measured: dict[str, Any]
+    config: ModelConfig
+    vocabulary: list[str]
+    measured: Measurement
     lstmq: str
     torch: str
 
 
-def write_onnx(path: Path, deployed: OnnxFile) -> None:
-    """Write an ONNX file whose metadata are all that a :class:`Deployed` says of its model, as JSON.
+@dataclass(frozen=True, kw_only=True)
+class OnnxFile:
+    """The content of an ONNX file.
+
+    Attributes:
+        model: runs in ONNX Runtime.
+        metadata: what the file says about the model.
+    """
+
+    model: OnnxModel
+    metadata: Metadata
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """The words of the model's ids."""
+        return Dictionary(self.metadata.vocabulary)
+
+
+def write_onnx(path: Path, file: OnnxFile) -> None:
+    """Write an ONNX file.
 
     Raises:
         OSError: if the file cannot be written.
     """
     import onnx
 
-    graph = onnx.load_from_string(deployed.model.graph.numpy().tobytes())
-    config = asdict(deployed.model.config)
-    facts: dict[str, Any] = {"config": config, "vocabulary": deployed.dictionary.idx2word}
-    facts |= {key: getattr(deployed, key) for key in KEYS if key not in facts}
-    onnx.helper.set_model_props(graph, {key: json.dumps(facts[key], ensure_ascii=False) for key in KEYS})
-    path.write_bytes(graph.SerializeToString())
+    proto = onnx.load_from_string(file.model.graph.numpy().tobytes())
+    entries = msgspec.to_builtins(file.metadata)
+    onnx.helper.set_model_props(proto, {key: msgspec.json.encode(value).decode() for key, value in entries.items()})
+    path.write_bytes(proto.SerializeToString())
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Read a file that :func:`write` wrote.
+    """Read a file that :func:`write_onnx` wrote.
 
     Raises:
-        ValueError: in one line, if it is another kind of file, cut, damaged, of another version, or holds any operator
-            that is not this package's; or if ONNX Runtime is not installed.
-        OSError: if it cannot be read.
+        ValueError: if the file is of another kind, damaged or incomplete, or contains anything but a language model of
+            this package; if ONNX Runtime is not installed.
+        OSError: if the file cannot be read.
     """
-    if needs := session.missing_packages():
+    if needs := missing_packages():
         raise ValueError(f"{path} needs {needs}")
     import onnx
 
     content = path.read_bytes()
     try:
-        graph = onnx.load_from_string(content)
-    except Exception:  # protobuf's own
+        proto = onnx.load_from_string(content)
+    except Exception:  # protobuf has errors of its own
         raise ValueError(f"{path}: expected an ONNX file, found another kind, or a damaged or cut one") from None
-    found = {entry.key: entry.value for entry in graph.metadata_props}
-    if absent := [key for key in KEYS if key not in found]:
-        raise ValueError(f"{path}: expected a file that `lstmq export` wrote, found no {', '.join(absent)} in it")
-    try:
-        facts = {key: json.loads(found[key]) for key in KEYS}
-        config, words = ModelConfig(**facts["config"]), Dictionary(facts["vocabulary"])
-        if not all(isinstance(word, str) for word in words.idx2word):
-            raise ValueError("expected words, found something else among them")
-        if len(words) != config.ntoken:
-            raise ValueError(f"expected {config.ntoken:,} different words, found {len(words):,}")
-        _check(graph, config)
-        model = OnnxModel(content, config)
+    with prefix_errors(path, Exception):  # ONNX Runtime, too, has errors of its own
+        metadata = _read_metadata(proto)
+        _check_graph(proto, metadata.config)
+        model = OnnxModel(content, metadata.config)
         word = torch.zeros(1, 1, dtype=torch.int64)
         model.window_loss(word, word, model.init_hidden(1))
-    except Exception as error:  # of a damaged graph, ONNX Runtime raises kinds of its own
-        raise ValueError(f"{path}: {one_line(error)}") from None
-    told = {key: facts[key] for key in ("scheme", "measured", "lstmq", "torch")}
-    return OnnxFile(model=model, dictionary=words, **told)
+        return OnnxFile(model=model, metadata=metadata)
 
 
-def _check(model: Any, config: ModelConfig) -> None:
-    """See that a graph takes and gives what :func:`lstmq.graph.build`'s does, and is made of nothing else."""
-    expected_inputs, expected_outputs = graph_signature(config)
-    for expected, given in ((expected_inputs, model.graph.input), (expected_outputs, model.graph.output)):
-        if [*given] != expected:
-            names = ", ".join(each.name for each in given)
+def _read_metadata(proto: Any) -> Metadata:
+    entries = {entry.key: entry.value for entry in proto.metadata_props}
+    keys = [field.name for field in fields(Metadata)]
+    if missing := [key for key in keys if key not in entries]:
+        raise ValueError(f"expected a file that `lstmq export` wrote, found no {', '.join(missing)} in it")
+    metadata = msgspec.convert({key: msgspec.json.decode(entries[key]) for key in keys}, Metadata)
+    expected, found = metadata.config.ntoken, len(set(metadata.vocabulary))
+    if found != expected or found != len(metadata.vocabulary):
+        raise ValueError(f"expected {expected:,} different words, found {found:,}")
+    return metadata
+
+
+def _check_graph(proto: Any, config: ModelConfig) -> None:
+    """Check that a graph has the inputs, the outputs and the operators of a language model, and nothing else."""
+    inputs, outputs = graph_signature(config)
+    for expected, found in ((inputs, proto.graph.input), (outputs, proto.graph.output)):
+        if [*found] != expected:
+            names = ", ".join(value.name for value in found)
             raise ValueError(f"expected the shapes of {config}, found others in {names or 'nothing'}")
-    if other := {node.op_type for node in model.graph.node if node.domain not in DOMAINS}:
-        raise ValueError(f"expected ONNX's operators and ONNX Runtime's, found another's {', '.join(sorted(other))}")
-    if other := {node.op_type for node in model.graph.node} - OPERATORS:
-        raise ValueError(f"expected a language model's operators, found {', '.join(sorted(other))}")
-    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
-    if model.functions or model.training_info or model.graph.sparse_initializer or any(map(_is_more, attributes)):
+    if other := {node.op_type for node in proto.graph.node if node.domain not in DOMAINS}:
+        raise ValueError(f"expected operators of ONNX and ONNX Runtime, found others: {', '.join(sorted(other))}")
+    if other := {node.op_type for node in proto.graph.node} - OPERATORS:
+        raise ValueError(f"expected the operators of a language model, found {', '.join(sorted(other))}")
+    attributes = [attribute for node in proto.graph.node for attribute in node.attribute]
+    extras = (proto.functions, proto.training_info, proto.graph.sparse_initializer)
+    if any(extras) or any(map(_has_tensor_or_graph, attributes)):
         raise ValueError("expected a graph of operators and weights, found functions or graphs inside it")
-    if any(each.external_data or each.data_location for each in model.graph.initializer):
-        raise ValueError("expected weights in the file, found some that are elsewhere")
+    if any(array.external_data or array.data_location for array in proto.graph.initializer):
+        raise ValueError("expected all weights in the file, found some in another file")
 
 
-def _is_more(attribute: Any) -> bool:
-    """Return whether an operator's attribute is more than numbers or a name."""
-    return any(attribute.HasField(field) for field in ("t", "g", "sparse_tensor")) or bool(
-        attribute.tensors or attribute.graphs or attribute.sparse_tensors
-    )
+def _has_tensor_or_graph(attribute: Any) -> bool:
+    """Return whether the attribute of an operator is more than a number, a text or a list of them."""
+    singles = any(attribute.HasField(field) for field in ("t", "g", "sparse_tensor"))
+    return singles or bool(attribute.tensors or attribute.graphs or attribute.sparse_tensors)

@@ -1,7 +1,7 @@
-"""The language model as an ONNX graph, built node by node: :func:`build`; and in int8: :func:`in_int8`.
+"""A language model as an ONNX graph: :func:`build_graph`, and :func:`quantize_graph`, which makes it int8.
 
-It is built by hand, rather than by an exporter, so that it is the same under every version of torch. What the
-operators compute, and the order of the LSTM's gates, is ONNX's own specification.
+The graph is built by hand instead of by torch's exporter, so that it is the same with every version of torch. ONNX's
+operator specification says what the operators compute and in which order an LSTM has its gates.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,123 +14,140 @@ import numpy as np
 from lstmq.errors import QuantizationError
 from lstmq.model import LSTMModel, ModelConfig
 
-OPSET, IR = 17, 8  # which onnxruntime 1.17 and later read
+OPSET, IR = 17, 8  # the newest that onnxruntime 1.17 reads
 INPUTS = ("input", "targets", "hidden", "cell")
 LOSS, LOGITS, STATE = "loss", "logits", ("hidden_out", "cell_out")
+INT8_OPERATORS = {"LSTM": "DynamicQuantizeLSTM", "MatMul": "MatMulInteger", "Gather": "DequantizeLinear"}
+"""For each operator that can be quantized, its int8 version."""
 OPERATORS = frozenset(
-    {"Add", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeLSTM", "Gather"}
+    {"Add", "Cast", "Concat", "DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeLinear", "Gather"}
     | {"GatherElements", "LSTM", "LogSoftmax", "MatMul", "MatMulInteger", "Mul", "Neg", "ReduceSum", "Split", "Squeeze"}
     | {"Unsqueeze"}
-)  # all that a graph of this module's is made of
-INT8_OPERATORS = {
-    "LSTM": "DynamicQuantizeLSTM",
-    "MatMul": "MatMulInteger",
-    "Gather": "DequantizeLinear",
-}  # float, and in int8
+)
+"""All operators that the graphs of this module contain."""
 
 
 def build_graph(model: LSTMModel) -> Any:
     """Return an ``onnx.ModelProto`` of a float32 model.
 
-    Its inputs are ``input`` and ``targets``, int64, shape ``(n, bsz)``, and ``hidden`` and ``cell``, float32, shape
-    ``(nlayers, bsz, nhid)``. Its outputs are ``loss``, the cross-entropy summed over the targets, in nats, a float32
-    scalar; ``logits``, float32, shape ``(n, bsz, ntoken)``; and the state after the last step.
+    Inputs:
+
+    * ``input`` and ``targets``: int64 ids, shape ``(n, bsz)``;
+    * ``hidden`` and ``cell``: the state before the window, float32, shape ``(nlayers, bsz, nhid)``.
+
+    Outputs:
+
+    * ``loss``: the cross-entropy summed over the targets, in nats, a float32 scalar;
+    * ``logits``: float32, shape ``(n, bsz, ntoken)``;
+    * ``hidden_out`` and ``cell_out``: the state after the window.
     """
     from onnx import helper, numpy_helper
 
     weights = {name: weight.numpy(force=True) for name, weight in model.state_dict().items()}
     layers, nodes = range(model.config.nlayers), []
-    constants = {"encoder": weights["encoder.weight"], "directions": np.array([1]), "words": np.array([2])}
+    constants = {"encoder": weights["encoder.weight"], "direction_axis": np.array([1]), "word_axis": np.array([2])}
 
-    def node(kind: str, inputs: Iterable[str], outputs: Iterable[str], **attributes: Any) -> None:
-        nodes.append(helper.make_node(kind, [*inputs], [*outputs], **attributes))
+    def node(operator: str, inputs: Iterable[str], outputs: Iterable[str], **attributes: Any) -> None:
+        nodes.append(helper.make_node(operator, [*inputs], [*outputs], **attributes))
 
     node("Gather", ["encoder", "input"], ["layer_0"])  # (n, bsz, ninp)
     node("Split", ["hidden"], [f"h_{i}" for i in layers], axis=0)
     node("Split", ["cell"], [f"c_{i}" for i in layers], axis=0)
     for i in layers:
-        constants[f"W_{i}"], constants[f"R_{i}"] = (
-            to_onnx_gate_order(weights[f"rnn.weight_{of}_l{i}"]) for of in ("ih", "hh")
-        )
-        biases = [to_onnx_gate_order(weights[f"rnn.bias_{of}_l{i}"]) for of in ("ih", "hh")]
+        constants[f"W_{i}"] = to_onnx_gate_order(weights[f"rnn.weight_ih_l{i}"])
+        constants[f"R_{i}"] = to_onnx_gate_order(weights[f"rnn.weight_hh_l{i}"])
+        biases = [to_onnx_gate_order(weights[f"rnn.bias_{side}_l{i}"]) for side in ("ih", "hh")]
         constants[f"B_{i}"] = np.concatenate(biases, axis=1)
         inputs = [f"layer_{i}", f"W_{i}", f"R_{i}", f"B_{i}", "", f"h_{i}", f"c_{i}"]
         node("LSTM", inputs, [f"steps_{i}", f"h_out_{i}", f"c_out_{i}"], hidden_size=model.config.nhid)
-        node("Squeeze", [f"steps_{i}", "directions"], [f"layer_{i + 1}"])  # (n, 1, bsz, nhid) to (n, bsz, nhid)
-    for out, state in zip(STATE, "hc", strict=True):
-        node("Concat", [f"{state}_out_{i}" for i in layers], [out], axis=0)
+        node("Squeeze", [f"steps_{i}", "direction_axis"], [f"layer_{i + 1}"])  # (n, 1, bsz, nhid) to (n, bsz, nhid)
+    for output, state in zip(STATE, "hc", strict=True):
+        node("Concat", [f"{state}_out_{i}" for i in layers], [output], axis=0)
     constants["decoder"], constants["bias"] = weights["decoder.weight"].T, weights["decoder.bias"]
     node("MatMul", [f"layer_{len(layers)}", "decoder"], ["products"])
     node("Add", ["products", "bias"], [LOGITS])  # (n, bsz, ntoken)
-    # ReduceLogSumExp less the target's logit would say the same, at 40 % of the speed.
+    # ReduceLogSumExp minus the target's logit would give the same loss, at 40 % of the speed.
     node("LogSoftmax", [LOGITS], ["log_p"], axis=-1)
-    node("Unsqueeze", ["targets", "words"], ["places"])  # (n, bsz, 1)
-    node("GatherElements", ["log_p", "places"], ["of_targets"], axis=2)
-    node("Neg", ["of_targets"], ["nats"])
+    node("Unsqueeze", ["targets", "word_axis"], ["target_columns"])  # (n, bsz, 1)
+    node("GatherElements", ["log_p", "target_columns"], ["target_log_p"], axis=2)
+    node("Neg", ["target_log_p"], ["nats"])
     node("ReduceSum", ["nats"], [LOSS], keepdims=0)
 
-    initializers = [numpy_helper.from_array(np.ascontiguousarray(each), name) for name, each in constants.items()]
     graph = helper.make_graph(nodes, "lstm_language_model", *graph_signature(model.config))
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    made.graph.initializer.extend(initializers)  # not before: each helper copies what it is given
-    return made
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    # Added last, because make_graph and make_model copy what they are given.
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(constant), name) for name, constant in constants.items()
+    )
+    return proto
 
 
 def to_onnx_gate_order(gates: np.ndarray) -> np.ndarray:
-    """Return weights or biases in ONNX's order of gates, one direction of them: i, o, f, c. Torch's is i, f, c, o."""
+    """Reorder the gates of weights or biases from torch's order i, f, c, o to ONNX's order i, o, f, c.
+
+    Args:
+        gates: shape ``(4 * nhid, ...)``.
+
+    Returns:
+        Shape ``(1, 4 * nhid, ...)``: ONNX has a first axis for the directions of an LSTM.
+    """
     i, f, c, o = np.split(gates, 4)
     return np.concatenate([i, o, f, c])[np.newaxis]
 
 
 def graph_signature(config: ModelConfig) -> tuple[list[Any], list[Any]]:
-    """Return what goes into a graph and what comes out, each an ``onnx.ValueInfoProto``."""
+    """Return the inputs and the outputs of a graph, each as an ``onnx.ValueInfoProto``."""
     from onnx import TensorProto
-    from onnx.helper import make_tensor_value_info as value
+    from onnx.helper import make_tensor_value_info as value_info
 
     ids: list[str | int | None] = ["n", "bsz"]
     state: list[str | int | None] = [config.nlayers, "bsz", config.nhid]
-    inputs = [value(name, TensorProto.INT64, ids) for name in INPUTS[:2]]
-    inputs += [value(name, TensorProto.FLOAT, state) for name in INPUTS[2:]]
-    outputs = [value(LOSS, TensorProto.FLOAT, []), value(LOGITS, TensorProto.FLOAT, [*ids, config.ntoken])]
-    return inputs, outputs + [value(name, TensorProto.FLOAT, state) for name in STATE]
+    inputs = [value_info(name, TensorProto.INT64, ids) for name in INPUTS[:2]]
+    inputs += [value_info(name, TensorProto.FLOAT, state) for name in INPUTS[2:]]
+    outputs = [value_info(LOSS, TensorProto.FLOAT, []), value_info(LOGITS, TensorProto.FLOAT, [*ids, config.ntoken])]
+    return inputs, outputs + [value_info(name, TensorProto.FLOAT, state) for name in STATE]
 
 
-def quantize_graph(graph: Any, kinds: Sequence[str]) -> Any:
-    """Return a graph with operators quantized by ONNX Runtime.
+def quantize_graph(proto: Any, operators: Sequence[str]) -> Any:
+    """Return a copy of a graph with operators quantized by ONNX Runtime.
 
-    Weights become int8, with one scale for all of a matrix; activations are quantized as they come, to 8 bits.
+    The quantization is dynamic: weights become int8 once, with one scale for a whole matrix, and activations become 8
+    bits each time the graph runs.
 
     Args:
-        graph: of :func:`build`.
-        kinds: operators, keys of :data:`INT8`.
+        proto: from :func:`build_graph`.
+        operators: keys of :data:`INT8_OPERATORS`.
 
     Raises:
-        QuantizationError: if one of them stayed float.
+        QuantizationError: if ONNX Runtime leaves one of the operators in float32.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    # Its mark of a graph that is ready to be quantized, as this one is made; without it, a warning would ask for that.
-    onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    # This entry says that the graph was preprocessed. It needs no preprocessing, and without the entry, ONNX Runtime
+    # would warn.
+    onnx.helper.set_model_props(proto, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with TemporaryDirectory(prefix="lstmq-") as folder:
         before, after = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
-        onnx.save(graph, before)
-        # Signed: products with unsigned weights take half as long again.
-        quantize_dynamic(before, after, op_types_to_quantize=[*kinds], weight_type=QuantType.QInt8, per_channel=False)
+        onnx.save(proto, before)
+        # Signed weights, because products with unsigned ones take 50 % longer.
+        quantize_dynamic(
+            before, after, op_types_to_quantize=[*operators], weight_type=QuantType.QInt8, per_channel=False
+        )
         quantized = onnx.load(after)
-    _check(quantized.graph, kinds)
+    _check_quantized(quantized.graph, operators)
     return quantized
 
 
-def _check(graph: Any, kinds: Sequence[str]) -> None:
-    """See that each kind is there in int8, and that no weight of it is there in float32."""
+def _check_quantized(graph: Any, operators: Sequence[str]) -> None:
+    """Check that the int8 version of each operator is in the graph, and that none has a float32 matrix."""
     from onnx import TensorProto
 
-    operators = {node.op_type for node in graph.node}
-    matrices = {each.name for each in graph.initializer if each.data_type == TensorProto.FLOAT and len(each.dims) > 1}
-    for kind in kinds:
-        left = any(node.op_type == kind and matrices.intersection(node.input) for node in graph.node)
-        if left or INT8_OPERATORS[kind] not in operators:
+    found = {node.op_type for node in graph.node}
+    matrices = {array.name for array in graph.initializer if array.data_type == TensorProto.FLOAT and array.dims[1:]}
+    for operator in operators:
+        is_left = any(node.op_type == operator and matrices.intersection(node.input) for node in graph.node)
+        if is_left or INT8_OPERATORS[operator] not in found:
             raise QuantizationError(
-                f"ONNX Runtime's quantization left {kind} in float32, expected {INT8_OPERATORS[kind]}"
+                f"ONNX Runtime's quantization left {operator} in float32, expected {INT8_OPERATORS[operator]}"
             )

@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: :class:`OnnxModel`, and :func:`to_onnx_model`, which makes one."""
+"""Runs a language model in ONNX Runtime: :class:`OnnxModel`, and :func:`to_onnx_model`, which makes one."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,20 +10,20 @@ from torch import Tensor
 from lstmq.errors import QuantizationError
 from lstmq.model import EngineModel, Hidden, LSTMModel, ModelConfig
 from lstmq.quantization.checks import check_float32
-from lstmq.quantization.onnx import graph as graphs
-from lstmq.quantization.onnx.graph import LOGITS, LOSS, STATE
+from lstmq.quantization.onnx.graph import INPUTS, LOGITS, LOSS, STATE, build_graph, quantize_graph
 
-MAX_GRAPH_BYTES = 2**31 - 2**24  # of weights. protobuf allows 2^31 for a graph; the rest is for its words.
+# Of weights, in bytes. protobuf allows 2 GiB for a graph; the difference leaves room for the dictionary.
+MAX_GRAPH_BYTES = 2**31 - 2**24
 
 
 def missing_packages() -> str:
-    """Return what is not installed, and how it is; empty if all is here."""
-    here = all(map(find_spec, ("onnx", "onnxruntime")))
-    return "" if here else "ONNX Runtime: pip install 'lstmq[onnxruntime]'"
+    """Return what is not installed and how to install it; empty if all is installed."""
+    is_installed = all(map(find_spec, ("onnx", "onnxruntime")))
+    return "" if is_installed else "ONNX Runtime: pip install 'lstmq[onnxruntime]'"
 
 
 def to_onnx_model(model: LSTMModel, operators: Sequence[str] = ()) -> "OnnxModel":
-    """Return a float32 model as a graph that ONNX Runtime runs.
+    """Convert a float32 model to a graph that ONNX Runtime runs.
 
     Args:
         model: float32.
@@ -35,16 +35,22 @@ def to_onnx_model(model: LSTMModel, operators: Sequence[str] = ()) -> "OnnxModel
     check_float32(model)
     if (size := sum(weight.nbytes for weight in model.parameters())) > MAX_GRAPH_BYTES:
         raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
-    graph = graphs.build_graph(model)
-    return OnnxModel(
-        (graphs.quantize_graph(graph, operators) if operators else graph).SerializeToString(), model.config
-    )
+    proto = build_graph(model)
+    if operators:
+        proto = quantize_graph(proto, operators)
+    return OnnxModel(proto.SerializeToString(), model.config)
 
 
 class OnnxModel(EngineModel):
-    """A graph with the inputs and outputs of :func:`lstmq.graph.build`, on as many threads as torch has.
+    """A graph in ONNX Runtime. It runs on as many threads as torch is set to when the first window is read.
 
-    The graph's bytes are its only state: so it is weighed, copied and handed over as any other module is.
+    The serialized graph is the only state, as a buffer. So the model has a size, and can be copied and saved, like any
+    other module.
+
+    Args:
+        graph: a serialized ``onnx.ModelProto`` with the inputs and outputs of
+            :func:`~lstmq.quantization.onnx.graph.build_graph`.
+        config: the shape of the model.
     """
 
     graph: Tensor
@@ -57,38 +63,40 @@ class OnnxModel(EngineModel):
         self.eval()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "OnnxModel":
-        """Return a copy with weights of its own, in sessions of its own."""
+        """Return a copy with its own weights and sessions."""
         return OnnxModel(self.graph.numpy().tobytes(), self.config)
 
     def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
-        """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
+        """Return the logits and the state, as :class:`~lstmq.LSTMModel` does."""
         return self._run(LOGITS, input, input, hidden)
 
     def window_loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
-        """Return the summed cross-entropy of a window, in nats, and the state after it; no logits leave the graph."""
+        """Return the loss of one window and the state after it, as other language models do."""
         return self._run(LOSS, input, targets, hidden)
 
-    def _run(self, wanted: str, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
-        if wanted not in self._sessions:
-            self._sessions[wanted] = _session(self.graph.numpy().tobytes(), wanted)
-        feeds = zip(graphs.INPUTS, (input, targets, *hidden), strict=True)
-        out = self._sessions[wanted].run([wanted, *STATE], {name: tensor.numpy() for name, tensor in feeds})
-        told, h, c = (torch.as_tensor(each) for each in out)
-        return told, (h, c)
+    def _run(self, output: str, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
+        if output not in self._sessions:
+            self._sessions[output] = _open_session(self.graph.numpy().tobytes(), output)
+        arrays = (tensor.numpy() for tensor in (input, targets, *hidden))
+        results = self._sessions[output].run([output, *STATE], dict(zip(INPUTS, arrays, strict=True)))
+        result, h, c = map(torch.as_tensor, results)
+        return result, (h, c)
 
 
-def _session(graph: bytes, wanted: str) -> Any:
-    """Return a session that gives the loss or the logits, and the state.
+def _open_session(graph: bytes, output: str) -> Any:
+    """Return a session that computes one output, the loss or the logits, and the state.
 
-    Logits among the outputs, even if not asked for, would cost the session of the loss 8 % of its time.
+    The other output is removed from the graph: a session for the loss takes 8 % longer if the graph returns the logits
+    too, even if the caller does not ask for them.
     """
     import onnx
     from onnxruntime import InferenceSession, SessionOptions
 
-    model = onnx.load_from_string(graph)
-    for output in [each for each in model.graph.output if each.name not in (wanted, *STATE)]:
-        model.graph.output.remove(output)
+    proto = onnx.load_from_string(graph)
+    outputs = [value for value in proto.graph.output if value.name in (output, *STATE)]
+    del proto.graph.output[:]
+    proto.graph.output.extend(outputs)
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    return InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 3  # errors only
+    return InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
