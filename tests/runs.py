@@ -1,122 +1,176 @@
-"""Runs of the gate whose figures are made up."""
+"""Runs of the gate with made-up figures: :func:`make_run`, and a Hypothesis strategy for noisy runs."""
 
-from dataclasses import asdict
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from random import Random
+from typing import Any
 
 from hypothesis import strategies as st
 
-from lstmq.gate.processes import HERE, THERE
-from lstmq.gate.runs import Run
-from lstmq.gate.session import Plan, Recording
-from lstmq.gate.worker import FLOAT32_COPY, PROTOCOL
+from lstmq.comparison.fidelity import Fidelity
+from lstmq.comparison.machine import Machine
+from lstmq.gate.limits import CaseLimits, Limit
+from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording, Seconds
+from lstmq.gate.run_file import KEY, run_document
+from lstmq.gate.runs import Run, WorkloadDescription
+from lstmq.gate.verdicts import Verdict
+from lstmq.model.size import ModelSize
 from lstmq.quantization.schemes import FLOAT32
 from strategies import seeds
 
-MACHINE = {"cpu": "a processor", "isa": "avx2", "torch": "2.13.0", "engine": "x86", "threads": 1, "python": "3.12.1"}
-SECONDS = {FLOAT32: 3e-2, FLOAT32_COPY: 3e-2, "int8": 1e-2}  # of a slice
+MACHINE = Machine(
+    cpu="a processor",
+    isa="avx2",
+    torch="2.13.0",
+    engine="x86",
+    kernels="avx2",
+    threads=1,
+    python="3.12.1",
+    system="Linux x86_64",
+)
+WORKLOAD = WorkloadDescription(speed="a model", loss="a model", fingerprint="0123456789abcdef")
+SECONDS = {FLOAT32: 3e-2, FLOAT32_COPY: 3e-2, "int8": 1e-2}  # per slice
 SIZES = {FLOAT32: 4_000, "int8": 2_000}  # bytes
-FAR = {FLOAT32: (3.0, 0.0, 1.0), "int8": (3.0002, 0.001, 0.9)}  # nats per token, nats, a share
-FLOORS = {"int8": {"speedup": {"at_least": 2.0, "measured": 3.0}, "kl": {"at_most": 0.003, "measured": 0.001}}}
+LIMITS = {
+    "int8": CaseLimits(
+        default={"speedup": Limit(at_least=2.0, measured=3.0), "kl": Limit(at_most=0.003, measured=0.001)}
+    )
+}
 
 
-def slices(seconds, workers=12, each=4, noise=0.001, seed=0):
-    """Return seconds by worker and slice, each off by up to ``noise`` of them."""
-    random = Random(seed)
-    return [[seconds * (1 + noise * random.uniform(-1, 1)) for _ in range(each)] for _ in range(workers)]
-
-
-def fidelity(loss, kl, agreement, windows=10):
-    """Return what a recording holds of a model: windows of 25 tokens whose losses have this mean."""
+def make_fidelity(loss: float, kl: float | None = None, agreement: float | None = None, windows: int = 10) -> Fidelity:
+    """Return the fidelity of a model. The windows have 25 tokens each, and the mean of their losses is ``loss``."""
     losses = [loss + 0.01 * (place - (windows - 1) / 2) for place in range(windows)]
-    return {"losses": losses, "tokens": [25] * windows, "kl": kl, "agreement": agreement}
+    return Fidelity(losses=losses, tokens=[25] * windows, kl=kl, agreement=agreement)
 
 
-def environment(name, models, machine=None, sizes=None, far=None, absent=None):
-    """Return what a worker tells of its environment; what is not given is as above."""
-    return {
-        "protocol": PROTOCOL,
-        "lstmq": "0.1.0",
-        "torch": "2.13.0",
-        "place": f"/{name}/lstmq",
-        "pinned": True,
-        "machine": MACHINE | (machine or {}),
-        "models": list(models),
-        "absent": absent or {},
-        "sizes": {
-            name: {"total": total, "parts": {"rnn": total // 4, "decoder": total - total // 4}}
-            for name, total in (SIZES | (sizes or {})).items()
-            if name in models
-        },
-        "fidelity": {name: fidelity(*(FAR | (far or {}))[name]) for name in models if name != FLOAT32_COPY},
-    }
+FIDELITY = {FLOAT32: make_fidelity(3.0, 0.0, 1.0), "int8": make_fidelity(3.0002, 0.001, 0.9)}
 
 
-def a_run(here=None, there=None, *, told=None, told_there=None, schemes=("int8",), tokens=100, **of):
-    """Return a run whose seconds are made up.
+def make_size(total: int) -> ModelSize:
+    """Return the size of a model of two parts."""
+    return ModelSize(total=total, parts={"rnn": total // 4, "decoder": total - total // 4})
+
+
+def make_slices(
+    seconds: float, workers: int = 12, slices: int = 4, noise: float = 0.001, seed: str | int = 0
+) -> Seconds:
+    """Return seconds by worker and slice. Each differs from ``seconds`` by up to the share ``noise``."""
+    random = Random(seed)
+    return [[seconds * (1 + noise * random.uniform(-1, 1)) for _ in range(slices)] for _ in range(workers)]
+
+
+def make_environment(
+    name: str = "here",
+    seconds: Mapping[str, float | Seconds] | None = None,
+    *,
+    machine: Machine = MACHINE,
+    sizes: Mapping[str, int] | None = None,
+    fidelity: Mapping[str, Fidelity] | None = None,
+    absent: Mapping[str, str] | None = None,
+) -> EnvironmentRecording:
+    """Return what an environment recorded.
 
     Args:
-        here: by model, seconds by worker and slice, or seconds of any slice; what is not given is as above.
-        there: likewise, of another environment, if there is one.
-        told: what :func:`environment` takes; ``told_there``, of the other one.
-        schemes: of the plan.
-        tokens: of a slice.
-        of: fields of the run: workload, floors, exempt, cases, failures, date, outcome.
+        name: ``here`` or ``there``.
+        seconds: by model, seconds by worker and slice, or seconds per slice. The default is :data:`SECONDS`.
+        machine: the machine.
+        sizes: bytes by model. The default is :data:`SIZES`.
+        fidelity: by model. The default is :data:`FIDELITY`.
+        absent: why a scheme was not measured. It has no seconds, size and fidelity.
     """
-    arms = {HERE: SECONDS | (here or {})}
-    if there is not None:
-        arms[THERE] = SECONDS | there
-    seconds, seed = {}, 0
-    for name, models in arms.items():
-        seconds[name] = {}
-        for model, times in models.items():
-            seed += 1
-            seconds[name][model] = times if isinstance(times, list) else slices(times, seed=seed)
-    shape = seconds[HERE][FLOAT32]
-    pairs = sum(time is not None for time in shape[0])
-    plan = Plan(schemes=tuple(schemes), workers=len(shape), pairs=pairs, more=len(shape[0]) - pairs, tokens=tokens)
-    recording = Recording(
-        plan=asdict(plan) | {"clock": plan.clock},
-        environments={
-            name: environment(name, seconds[name], **(facts or {}))
-            for name, facts in ((HERE, told), (THERE, told_there))
-            if name in seconds
-        },
-        slices=[[tokens * place for place in range(len(worker))] for worker in shape],
-        seconds=seconds,
-        wall=seconds,
+    by_model = {
+        model: times if isinstance(times, list) else make_slices(times, seed=f"{model} {name}")
+        for model, times in {**SECONDS, **(seconds or {})}.items()
+        if model not in (absent or {})
+    }
+    quantized = by_model.keys() - {FLOAT32_COPY}
+    return EnvironmentRecording(
+        lstmq="0.2.0",
+        location=f"/{name}/lstmq",
+        pinned=True,
+        machine=machine,
+        models=list(by_model),
+        absent=dict(absent or {}),
+        sizes={model: make_size(total) for model, total in {**SIZES, **(sizes or {})}.items() if model in quantized},
+        fidelity={model: result for model, result in {**FIDELITY, **(fidelity or {})}.items() if model in quantized},
+        seconds=by_model,
+        wall=by_model,
     )
-    as_it_is = {
-        "workload": {"speed": "a model", "loss": "a model", "fingerprint": "0123456789abcdef"},
-        "floors": FLOORS,
+
+
+def make_run(
+    here: EnvironmentRecording | Mapping[str, float | Seconds] | None = None,
+    there: EnvironmentRecording | Mapping[str, float | Seconds] | None = None,
+    *,
+    schemes: Sequence[str] = ("int8",),
+    tokens: int = 100,
+    **fields: Any,
+) -> Run:
+    """Return a run that passes every limit, unless the arguments say otherwise.
+
+    Args:
+        here: what this environment recorded, or only the ``seconds`` of :func:`make_environment`.
+        there: the same for the other environment. There is none by default; ``{}`` makes one up.
+        schemes: of the plan.
+        tokens: length of a slice.
+        fields: fields of the run, such as ``limits`` or ``outcome``.
+    """
+    if not isinstance(here, EnvironmentRecording):
+        here = make_environment("here", here)
+    if there is not None and not isinstance(there, EnvironmentRecording):
+        there = make_environment("there", there)
+    float32 = here.seconds[FLOAT32]
+    slices = sum(time is not None for time in float32[0])
+    plan = Plan(
+        schemes=tuple(schemes),
+        workers=len(float32),
+        slices=slices,
+        quantized_slices=len(float32[0]) - slices,
+        tokens=tokens,
+    )
+    starts = [[tokens * place for place in range(len(process))] for process in float32]
+    defaults: dict[str, Any] = {
+        "workload": WORKLOAD,
+        "limits": LIMITS,
         "exempt": [],
-        "cases": [scheme for scheme in schemes if scheme in seconds[HERE]],
+        "cases": [scheme for scheme in schemes if scheme in here.seconds],
+        "failures": [],
         "date": "2026-11-24T12:00:00+00:00",
         "outcome": "PASS",
     }
-    return Run(recording=recording, **(as_it_is | of))
+    return Run(recording=Recording(plan=plan, slices=starts, here=here, there=there), **(defaults | fields))
+
+
+def save_run(path: Path, run: Run, verdicts: Sequence[Verdict] = ()) -> Path:
+    """Write a run as the benchmarks do, and return the path."""
+    path.write_text(json.dumps({"benchmarks": [], KEY: run_document(run, verdicts)}), encoding="utf-8")
+    return path
 
 
 @st.composite
-def times(draw, seconds, workers, each):
-    """Seconds by worker and slice, about as long as ``seconds`` and with any noise."""
+def seconds_by_worker(draw: st.DrawFn, seconds: float, workers: int, slices: int) -> Seconds:
+    """Draw seconds by worker and slice, about as long as ``seconds``, with little or much noise."""
     noise, random = draw(st.sampled_from([0.0, 0.001, 0.05, 0.5])), Random(draw(seeds))
     shifts = [random.lognormvariate(0, noise) for _ in range(workers)]
-    return [[seconds * shift * random.lognormvariate(0, noise) for _ in range(each)] for shift in shifts]
+    return [[seconds * shift * random.lognormvariate(0, noise) for _ in range(slices)] for shift in shifts]
 
 
 @st.composite
-def noisy_runs(draw, there=None, calm=False):
-    """Runs of a few workers, in which int8 is faster or slower than float32, and than int8 there.
+def noisy_runs(draw: st.DrawFn, with_there: bool | None = None, calm: bool = False) -> Run:
+    """Draw a run in which int8 is faster or slower than float32, and than int8 in the other environment.
 
-    With another environment if ``there``, and some if it is not said. In a ``calm`` one, float32 and its copy are
-    equally fast, and there is enough of it for intervals.
+    Args:
+        draw: passed by Hypothesis.
+        with_there: whether there is another environment; either by default.
+        calm: whether float32 and its copy are equally fast, and there are enough workers or slices for an interval.
     """
     enough = st.tuples(st.integers(8, 12), st.integers(1, 6)) | st.tuples(st.integers(1, 12), st.integers(8, 10))
-    workers, each = draw(enough if calm else st.tuples(st.integers(1, 12), st.integers(1, 10)))
-    arms = {name: draw(times(seconds, workers, each)) for name, seconds in SECONDS.items()}
-    arms["int8"] = draw(times(draw(st.floats(0.005, 0.05)), workers, each))
-    arms[FLOAT32_COPY] = arms[FLOAT32] if calm else arms[FLOAT32_COPY]
-    other = {name: draw(times(seconds, workers, each)) for name, seconds in SECONDS.items()}
-    other[FLOAT32_COPY] = other[FLOAT32] if calm else other[FLOAT32_COPY]
-    with_other = draw(st.booleans()) if there is None else there
-    return a_run(arms, other if with_other else None)
+    shape = draw(enough if calm else st.tuples(st.integers(1, 12), st.integers(1, 10)))
+    here = {model: draw(seconds_by_worker(seconds, *shape)) for model, seconds in SECONDS.items()}
+    here["int8"] = draw(seconds_by_worker(draw(st.floats(0.005, 0.05)), *shape))
+    there = {model: draw(seconds_by_worker(seconds, *shape)) for model, seconds in SECONDS.items()}
+    if calm:
+        here[FLOAT32_COPY], there[FLOAT32_COPY] = here[FLOAT32], there[FLOAT32]
+    return make_run(here, there if (draw(st.booleans()) if with_there is None else with_there) else None)
