@@ -1,21 +1,22 @@
 """Write the sample corpus: train.txt, valid.txt and test.txt beside this file.
 
-The corpus is a small, original stand-in for WikiText-2, in that corpus's conventions, so that the benchmark runs
-offline. It is made of encyclopedia articles about places, people and species that do not exist: every name is built
-from syllables, every sentence comes from sample.grammar, and the output is the same bytes on every machine.
+The corpus is a small, original stand-in for WikiText-2, in the same format, so that the benchmarks run offline. Its
+articles describe places, people and species that do not exist. Names are built from syllables, and sentences from the
+rules in sample.grammar. The output is the same bytes on every machine.
 
     python data/sample/make_sample.py            writes the three files
-    python data/sample/make_sample.py --check    writes nothing; exits 1 if the files differ from what it would write
+    python data/sample/make_sample.py --check    writes nothing; exits with 1 if the files differ
 
-sample.grammar begins with word lists, one a line; a list with a "|" holds phrases. After them:
+sample.grammar starts with word lists, one for each key. A list with a "|" holds phrases. Then come blocks:
 
-    # topic A B C D forms   opens a topic (founded between A and B, followed for C to D years; ways to say "it")
-    # block                 opens a block of sections that topics share; "@ block" puts it in a topic
-    = , == , ===            title, section, subsection; "?" may be left out whole, "~" has its sentences shuffled
-    + sentence              a sentence that is always kept; the others are kept by chance
-    [a|b]                   either of them
-    {slot}                  a fact of the article, a word from a list ("{tree*}": its plural; "{Tree}": with a capital),
-                            or one of the calls in Article.call
+    # topic A B C D forms   starts a topic that began between the years A and B, and lasted C to D years; the forms are
+                            its ways to say "it"
+    # block                 starts sections that topics share; "@ block" inserts them in a topic
+    = , == , ===            title, section, subsection; "?" means optional, "~" means that the sentences are shuffled
+    + sentence              a sentence that is always kept; the others are kept at random
+    [a|b]                   one of the two
+    {slot}                  a fact of the article, a word from a list, or a call in Article.call
+                            ("{tree*}" is a plural; "{Tree}" starts with a capital)
 """
 
 import argparse
@@ -31,21 +32,21 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 SEED = 20
-# Tokens, <eos> included. A split ends with the article that reaches its target.
+# Tokens, including <eos>. A split ends with the article that reaches its target.
 TARGETS = {"train": 72_000, "valid": 7_500, "test": 7_500}
-MIN_COUNT = 3  # words seen fewer times than this in train become <unk> everywhere
+MIN_COUNT = 3  # words that appear fewer times than this in train become <unk> in all splits
 KEEP_SENTENCE, KEEP_SHARED, KEEP_SECTION, BREAK_PARAGRAPH = 0.8, 0.5, 0.65, 0.35
 
 HERE = Path(__file__).resolve().parent
 
 
 def pick(rng: Random, items: Sequence[T]) -> T:
-    """Any of items, all as likely. Built on rng.random() alone, whose sequence does not change between Pythons."""
+    """Return a random item. Uses only rng.random(), whose sequence is the same in every version of Python."""
     return items[int(len(items) * rng.random())]
 
 
 def pick_skewed(rng: Random, items: Sequence[T], skew: float = 0.5) -> T:
-    """One of items, the earlier the likelier, so that word counts fall off as they do in real text."""
+    """Return a random item. Earlier items are more likely, so that some words are frequent, as in real text."""
     u = rng.random()
     return items[int(len(items) * u * (1 - skew + skew * u))]
 
@@ -60,8 +61,8 @@ def shuffled(rng: Random, items: Sequence[T]) -> list[T]:
 
 
 def make_world(rng: Random, lists: dict[str, list[str]]) -> dict[str, list]:
-    """The names all articles share, with the county each town and river is in and the land each county is in."""
-    taken = set(lists["avoid"])  # these exist
+    """Return the names that all articles share, with the county of each town and river and the land of each county."""
+    taken = set(lists["avoid"])  # real names
 
     def names(count: int, ends: Sequence[str]) -> list[str]:
         made: list[str] = []
@@ -89,7 +90,7 @@ def make_world(rng: Random, lists: dict[str, list[str]]) -> dict[str, list]:
 
 
 def read_grammar(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """The word lists, and the lines of each topic or shared block under its "# ..." line less the mark."""
+    """Return the word lists, and the lines of each topic or shared block by its header, without the leading "# "."""
     lists: dict[str, list[str]] = {}
     blocks: dict[str, list[str]] = {}
     block: list[str] | None = None
@@ -100,7 +101,7 @@ def read_grammar(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]
             block.append(line)
         elif line:
             key, _, value = line.partition(": ")
-            # A list of phrases is one choice in brackets; in a list of words "." stands for a space.
+            # A list of phrases becomes one choice in brackets. In a list of words, "." stands for a space.
             lists[key] = [f"[{value}]"] if "|" in value else [word.replace(".", " ") for word in value.split()]
     return lists, blocks
 
@@ -114,8 +115,8 @@ def plural(noun: str) -> str:
 
 
 def tokenize(text: str) -> list[str]:
-    """Split as WikiText-2 is; an initial ("V. alba") keeps its full stop."""
-    text = re.sub(r",\s*(?=[,.;])", "", text)  # a phrase that ends with a comma may meet another
+    """Split text as WikiText-2 does, except that an initial ("V. alba") keeps its full stop."""
+    text = re.sub(r",\s*(?=[,.;])", "", text)  # a phrase may end with a comma before punctuation
     text = re.sub(r"([;:()\"]|,(?!\d)|(?<!\b[A-Z])\.(?!\d))", r" \1 ", text)
     text = re.sub(r"(?<=\d)([,.])(?=\d)", r" @\1@ ", text)
     text = re.sub(r"(?<=\w)-(?=\w)", " @-@ ", text)
@@ -123,7 +124,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def finish(text: str) -> str:
-    """Tokens of one sentence or heading, with a capital first letter and "an" before a vowel."""
+    """Return the tokens of one sentence or heading, with a capital first letter and "an" before a vowel."""
     tokens = tokenize(text)
     for i, after in enumerate(tokens[1:]):
         vowel = re.match(r"[aeiou]|8|1[18]$|hour|honest", after, re.I) and not re.match(r"eu|uni|use|one", after, re.I)
@@ -135,7 +136,7 @@ def finish(text: str) -> str:
 
 
 class Article:
-    """One article being written: its facts, the year it has reached, and whom it has named."""
+    """One article: its facts, the current year, and the people named so far."""
 
     def __init__(self, rng: Random, world: dict[str, list], lists: dict[str, list[str]], header: str) -> None:
         self.rng, self.world, self.lists = rng, world, lists
@@ -149,7 +150,7 @@ class Article:
         self.facts = {"y0": str(self.year), "y1": str(self.cap), "d0": str(self.day)}
         self.set_places()
         self.set_names()
-        # One draw for the whole article, where the slot itself would give something else each time.
+        # Drawn once for the whole article, because these slots would give something else each time.
         drawn = {"month0": "{month}", "date0": "{date}", "date1": "{date}", "kind": "{shipkind}", "virtue1": "{virtue}"}
         drawn |= {"form0": "{form}", "stone0": "{stone}", "common": "{home} {bird}"}
         drawn["piece"] = "[The {Beast} and the {Bird}|{Season} in {town}|The {Trade} of {town}]"
@@ -172,9 +173,9 @@ class Article:
         self.facts |= {"foe": foe, "foeish": foe + "n", "winner": winner, "loser": loser}
 
     def set_names(self) -> None:
-        """People (p, q, r and the subject), species, ships and works, of which a topic uses the ones it needs."""
+        """Draw people (p, q, r and the subject s) and species. A topic uses the ones that it needs."""
         rng = self.rng
-        # More men than women, as in the encyclopedias of such times.
+        # More men than women, as in old encyclopedias.
         for role, surname in zip("pqrs", shuffled(rng, self.world["surnames"][:200]), strict=False):
             female = rng.random() < 0.35
             self.people[role] = (pick_skewed(rng, self.world["women" if female else "men"]), surname, female)
@@ -209,7 +210,7 @@ class Article:
         return self.call(name, *(int(bound) for bound in bounds))
 
     def fresh(self, key: str, items: Sequence[str]) -> str:
-        """A pick that is none of the last few from the same list, so that no sentence has "oak and oak"."""
+        """Return an item that differs from the last few of the same list, so that no sentence has "oak and oak"."""
         recent = self.recent.setdefault(key, [])
         while (word := pick_skewed(self.rng, items)) in recent and len(items) > 1:
             pass
@@ -218,7 +219,7 @@ class Article:
         return word
 
     def person(self, role: str, pronoun: str) -> str:
-        """The whole name when the article first needs it, even where a pronoun is asked for; the surname after that."""
+        """Return the full name at the first use, even if the slot wants a pronoun; then the pronoun or the surname."""
         given, surname, female = self.people[role]
         if role not in self.named:
             self.named.add(role)
@@ -236,10 +237,10 @@ class Article:
         value = between(rng, low, high)
         if name == "+":  # a later year
             return self.pass_years(1 + int(9 * rng.random() * rng.random()))
-        if name in ("jump", "term", "years"):  # so many years pass: untold, in figures, in words
+        if name in ("jump", "term", "years"):  # years pass: printed not at all, in digits, or in words
             self.pass_years(value)
             return "" if name == "jump" else str(value) if name == "term" else self.lists["numbers"][value - 2]
-        if name == "death":  # what follows is told of the years after it
+        if name == "death":  # later sentences are about the years after it
             self.year = int(self.facts["y1"])
             self.cap = self.year + 90
             return self.facts["y1"]
@@ -295,9 +296,9 @@ def read_sections(lines: Sequence[str], blocks: dict[str, list[str]], keep: floa
 
 
 def write_article(article: Article, sections: Sequence[Section]) -> list[str]:
-    """The article's lines, each with the space WikiText-2 has at either end."""
+    """Return the lines of the article, each with a space at both ends, as in WikiText-2."""
     rng, lines = article.rng, []
-    skipped = 9  # the level of the section being left out, deeper than any while none is
+    skipped = 9  # the level of the section that is being skipped; 9 means none
     for section in sections:
         if section.level > skipped:
             continue
@@ -323,7 +324,7 @@ def write_article(article: Article, sections: Sequence[Section]) -> list[str]:
 
 
 def make_corpus(seed: int) -> dict[str, str]:
-    """The text of each split."""
+    """Return the text of each split."""
     rng = Random(seed)
     lists, blocks = read_grammar(HERE / "sample.grammar")
     world = make_world(rng, lists)
@@ -334,7 +335,7 @@ def make_corpus(seed: int) -> dict[str, str]:
         lines = corpus.setdefault(split, [])
         queue: list[str] = []
         while sum(len(line.split()) + 1 for line in lines) < target:
-            queue = queue or shuffled(rng, list(topics))  # every topic comes up as often as the others
+            queue = queue or shuffled(rng, list(topics))  # every topic appears equally often
             header = queue.pop()
             while True:
                 article = Article(rng, world, lists, header)
@@ -357,20 +358,20 @@ def write_whole(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
-        temporary.replace(path)  # os.replace: whole or not at all
+        temporary.replace(path)  # replaces the file completely or not at all
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the sample corpus beside this script.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the files on disk differ")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the files differ")
     check = parser.parse_args().check
     files = {HERE / f"{split}.txt": text.encode("utf-8") for split, text in make_corpus(SEED).items()}
     if check:
         stale = [path.name for path, data in files.items() if not path.is_file() or path.read_bytes() != data]
         if stale:
-            print(f"make_sample.py: not what this script would write: {', '.join(stale)}", file=sys.stderr)
+            print(f"make_sample.py: these files differ from its output: {', '.join(stale)}", file=sys.stderr)
         return 1 if stale else 0
     for path, data in files.items():
         write_whole(path, data)
