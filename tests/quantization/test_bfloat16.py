@@ -1,0 +1,35 @@
+"""Laws of the compiled scheme: it is compiled, and its loss is that of bfloat16."""
+
+import pytest
+import torch
+from packaging.version import Version
+
+from lstmq import QuantizationError, batchify, evaluate, quantize
+from lstmq.quantization import bfloat16
+from strategies import random_ids
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(bfloat16.missing_compiler()), reason="needs a C++ compiler")
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="torch compiles an LSTM in bfloat16 into an operator that needs AVX-512 or better, and does not check for it",
+)
+def test_bf16_compile_compiles_the_model_and_has_the_loss_of_bf16(model):
+    source = batchify(random_ids(30, 41, 0), 1)
+    quantized = quantize(model, "bf16-compile")
+    counters = torch._dynamo.utils.counters
+    before = counters["stats"]["unique_graphs"]
+    loss = evaluate(quantized, source, 20)
+    assert counters["stats"]["unique_graphs"] > before
+    # Before torch 2.13, torch.compile leaves the LSTM as it is and compiles the code around it.
+    assert not counters["graph_break"] or Version(torch.__version__) < Version("2.13")
+    assert loss == pytest.approx(evaluate(quantize(model, "bf16"), source, 20), abs=0.01)
+    logits, _ = quantized(source, quantized.init_hidden(1))
+    assert logits.dtype == torch.bfloat16
+
+
+def test_bf16_compile_without_a_compiler_names_what_is_missing(model, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler --fast")
+    with pytest.raises(QuantizationError, match=r"bf16-compile needs a C\+\+ compiler, no-such-compiler, on the path"):
+        quantize(model, "bf16-compile")
