@@ -1,7 +1,8 @@
 """Runs of the gate with made-up figures: :func:`make_run`, and a Hypothesis strategy for noisy runs."""
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from lstmq.comparison.fidelity import Fidelity
 from lstmq.comparison.machine import Machine
+from lstmq.gate.judge import judge_run
 from lstmq.gate.limits import CaseLimits, Limit
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording, Seconds
 from lstmq.gate.run_file import KEY, run_document
@@ -174,3 +176,21 @@ def noisy_runs(draw: st.DrawFn, with_there: bool | None = None, calm: bool = Fal
     if calm:
         here[FLOAT32_COPY], there[FLOAT32_COPY] = here[FLOAT32], there[FLOAT32]
     return make_run(here, there if (draw(st.booleans()) if with_there is None else with_there) else None)
+
+
+def judged(run: Run, baseline: Run | None = None) -> dict[tuple[str, str, str], Verdict]:
+    """Judge a run. Return the verdicts by question, case and metric."""
+    return {(verdict.question, verdict.case, verdict.metric): verdict for verdict in judge_run(run, baseline)}
+
+
+def change_seconds(
+    run: Run, change: Callable[[int, int, float], float], environment: str = "here", model: str = "int8"
+) -> Run:
+    """Return a copy of the run in which ``change(worker, slice, seconds)`` replaces the seconds of a model."""
+    run = copy.deepcopy(run)
+    seconds = run.recording.environments[environment].seconds
+    seconds[model] = [
+        [time and change(worker, place, time) for place, time in enumerate(process)]
+        for worker, process in enumerate(seconds[model])
+    ]
+    return run

@@ -61,11 +61,12 @@ def median_interval(numbers: Sequence[float], confidence: float = CONFIDENCE) ->
 @cache
 def _rank(n: int, confidence: float) -> int:
     """Return the largest k whose k-th smallest and k-th largest number enclose the median, or 0 if there is none."""
-    allowed = (1 - Fraction(str(confidence))) * 2**n  # number of outcomes of n throws that may miss; exact for any n
-    outcomes, k = 0, 0  # outcomes with fewer than k heads
-    while 2 * (outcomes + math.comb(n, k)) <= allowed:
-        outcomes += math.comb(n, k)
+    # How many of the 2**n outcomes may have fewer than k heads. As many again have fewer than k tails.
+    allowed = (1 - Fraction(str(confidence))) * 2**n // 2  # an integer, which is exact for any n
+    outcomes, k = 1, 0  # outcomes with at most k heads
+    while outcomes <= allowed:
         k += 1
+        outcomes += math.comb(n, k)
     return k
 
 
@@ -88,12 +89,18 @@ def interval_over_processes(ratios: Sequence[Sequence[float]], confidence: float
     return ConfidenceInterval(median=between.median, lower=lower, upper=upper)
 
 
-def binomial_interval(count: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact (Clopper-Pearson) interval of a probability, given ``count`` events in ``of`` trials."""
+def binomial_interval(count: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact (Clopper-Pearson) interval of a probability.
+
+    Args:
+        count: number of trials with the event.
+        trials: number of trials.
+        confidence: between 0 and 1.
+    """
     tail = (1 - confidence) / 2
 
     def at_most(k: int, p: float) -> float:
-        return math.fsum(math.comb(of, i) * p**i * (1 - p) ** (of - i) for i in range(k + 1))
+        return math.fsum(math.comb(trials, i) * p**i * (1 - p) ** (trials - i) for i in range(k + 1))
 
     def solve(k: int, target: float) -> float:  # at_most falls as p grows
         low, high = 0.0, 1.0
@@ -102,4 +109,4 @@ def binomial_interval(count: int, of: int, confidence: float = 0.95) -> tuple[fl
             low, high = (middle, high) if at_most(k, middle) > target else (low, middle)
         return low
 
-    return (solve(count - 1, 1 - tail) if count else 0.0, solve(count, tail) if count < of else 1.0)
+    return (solve(count - 1, 1 - tail) if count else 0.0, solve(count, tail) if count < trials else 1.0)
