@@ -58,8 +58,8 @@ class Verdict:
         return f"{format_number(self.figure.median)}{ends}"
 
     def __str__(self) -> str:
-        details = f" ({self.details})" if self.details else ""
-        return f"{self.outcome}  {self.case} {self.metric} {self.figure_text}: {self.limit}{details}"
+        figure, details = f" {self.figure_text}".rstrip(), f" ({self.details})" if self.details else ""
+        return f"{self.outcome}  {self.case} {self.metric}{figure}: {self.limit}{details}"
 
 
 def not_measured(case: str, metric: str, limit: str, question: str = "limit") -> Verdict:
