@@ -13,7 +13,7 @@ from strategies import random_ids
 @pytest.mark.skipif(bool(bfloat16.missing_compiler()), reason="needs a C++ compiler")
 @pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-    reason="torch compiles an LSTM in bfloat16 into an operator that needs AVX-512 or better, and does not check for it",
+    reason="torch compiles an LSTM in bfloat16 into an operator that needs AVX-512, without checking for it",
 )
 def test_bf16_compile_compiles_the_model_and_has_the_loss_of_bf16(model):
     source = batchify(random_ids(30, 41, 0), 1)
