@@ -7,7 +7,7 @@ import click
 
 from lstmq import __version__
 from lstmq.cli.options import FILE, Files, model_options, stream_options
-from lstmq.files import atomic_write
+from lstmq.files import atomic_write, check_folder
 from lstmq.quantization import FLOAT32, SCHEMES
 
 FP32, INT8 = "ort-fp32", "ort-int8"
@@ -52,6 +52,7 @@ def export_command(
     if int8 and scheme not in (None, INT8):
         raise click.UsageError(f"--int8 means --scheme {INT8}, found --scheme {scheme}")
     scheme = scheme or (INT8 if int8 else FP32)
+    check_folder(out)
     torch.set_num_threads(threads)
     subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))

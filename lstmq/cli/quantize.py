@@ -6,6 +6,7 @@ from typing import Unpack, cast
 import click
 
 from lstmq.cli.options import FILE, Files, model_options
+from lstmq.files import check_folder
 
 NATIVE = "int8-native"
 
@@ -26,6 +27,7 @@ def quantize_command(*, threads: int, engine: str | None, scheme: str, out: Path
     from lstmq.quantization.native import NativeModel, save_native
     from lstmq.workload import load_text_subject
 
+    check_folder(out)
     torch.set_num_threads(threads)
     subject = load_text_subject(**files)
     model = cast(NativeModel, quantize(subject.model, scheme, engine))

@@ -1,4 +1,4 @@
-"""``lstmq export``, and what reads its files: the command as it is called."""
+"""``lstmq export`` writes a file that other commands read as a checkpoint, if its loss is that of torch."""
 
 import json
 import re
@@ -6,64 +6,66 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from lstmq.cli import export as command
 from lstmq.cli import main
-from lstmq.quantization.schemes import quantize
+from lstmq.quantization import schemes
 
-onnx = pytest.importorskip("onnx", reason="of the extra onnxruntime")
-pytest.importorskip("onnxruntime", reason="of the extra onnxruntime")
+onnx = pytest.importorskip("onnx", reason="needs the extra onnxruntime")
+pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
 
 
 def run(*arguments):
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 
-def loss_of(output):
+def loss_in(output):
     return float(re.search(r"loss ([\d.]+) nats", output)[1])
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """The sample's model, by scheme."""
+    """A folder with the sample's model in a file for each scheme."""
     folder = tmp_path_factory.mktemp("exported")
     options = {"ort-fp32": [], "ort-int8": ["--int8"], "ort-int8-linear-lstm": ["--scheme", "ort-int8-linear-lstm"]}
-    for scheme, chosen in options.items():
-        result = run("export", "--tokens", 500, "--out", folder / f"{scheme}.onnx", *chosen)
+    for scheme, scheme_options in options.items():
+        result = run("export", "--tokens", 500, "--out", folder / f"{scheme}.onnx", *scheme_options)
         assert result.exit_code == 0, result.output
         assert f"{scheme}, " in result.output
         assert "read back" in result.output
     return folder
 
 
-@pytest.mark.parametrize(("scheme", "within"), [("ort-fp32", 1e-4), ("ort-int8", 0.01), ("ort-int8-linear-lstm", 0.01)])
-def test_what_was_exported_is_evaluated_without_torchs_quantization(exported, scheme, within, monkeypatch):
+@pytest.mark.parametrize(
+    ("scheme", "tolerance"), [("ort-fp32", 1e-4), ("ort-int8", 0.01), ("ort-int8-linear-lstm", 0.01)]
+)
+def test_evaluate_of_the_file_does_not_need_torchs_quantization(exported, scheme, tolerance, monkeypatch):
     monkeypatch.delattr("torch.ao.quantization.quantize_dynamic")
     result = run("evaluate", "--checkpoint", exported / f"{scheme}.onnx", "--tokens", 500)
     assert result.exit_code == 0, result.output
     assert f"as stored: {scheme}.onnx, 2750/96/96/2, on 500 tokens of sample's test split" in result.output
-    assert loss_of(result.output) == pytest.approx(loss_of(run("evaluate", "--tokens", 500).output), abs=within)
+    expected = loss_in(run("evaluate", "--tokens", 500).output)
+    assert loss_in(result.output) == pytest.approx(expected, abs=tolerance)
 
 
-def test_the_file_says_what_was_measured_of_it(exported):
-    metadata = {each.key: json.loads(each.value) for each in onnx.load(exported / "ort-int8.onnx").metadata_props}
+def test_file_contains_what_was_measured(exported):
+    proto = onnx.load(exported / "ort-int8.onnx")
+    metadata = {entry.key: json.loads(entry.value) for entry in proto.metadata_props}
     measured = metadata["measured"]
     result = run("evaluate", "--checkpoint", exported / "ort-int8.onnx", "--tokens", 500)
-    assert measured["loss"] == pytest.approx(loss_of(result.output), abs=1e-6)
-    assert measured["float32"] == pytest.approx(loss_of(run("evaluate", "--tokens", 500).output), abs=1e-6)
+    assert measured["loss"] == pytest.approx(loss_in(result.output), abs=1e-6)
+    assert measured["float32"] == pytest.approx(loss_in(run("evaluate", "--tokens", 500).output), abs=1e-6)
     assert 0 < measured["kl"] < 0.01
     assert (measured["tokens"], metadata["scheme"], metadata["config"]["nhid"]) == (499, "ort-int8", 96)
     assert len(metadata["vocabulary"]) == 2750
 
 
-def test_what_was_exported_generates_what_its_scheme_does(exported):
+def test_generate_from_the_file_prints_the_text_of_the_scheme(exported):
     options = ["--words", 20, "--seed", 1]
     result = run("generate", "--checkpoint", exported / "ort-int8.onnx", *options)
     assert result.output == run("generate", "--scheme", "ort-int8", *options).output
     assert len(result.output.split()) == 20
 
 
-def test_the_file_brings_its_words(exported, tmp_path):
-    """Those of another text that it does not know are unknown."""
+def test_evaluate_reads_another_corpus_with_the_words_of_the_file(exported, tmp_path):
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("the abracadabra the\n" * 20, encoding="utf-8")
     result = run("evaluate", "--corpus", tmp_path, "--checkpoint", exported / "ort-int8.onnx")
@@ -82,7 +84,7 @@ def test_the_file_brings_its_words(exported, tmp_path):
         (["export", "--checkpoint", "{}/ort-int8.onnx", "--out", "x.onnx"], "ort-fp32 needs an LSTMModel"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(exported, arguments, message, tmp_path, monkeypatch):
+def test_wrong_input_prints_one_line_and_exits_with_2(exported, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(*(argument.format(exported) for argument in arguments))
     assert result.exit_code == 2
@@ -92,16 +94,17 @@ def test_wrong_input_is_one_line_and_exit_code_2(exported, arguments, message, t
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_file_that_does_not_say_what_torch_says_is_not_kept(tmp_path, monkeypatch):
-    """Its weights are not those of the model that it is held against."""
+def test_export_writes_no_file_if_its_loss_is_not_that_of_torch(tmp_path, monkeypatch):
+    quantize = schemes.SCHEMES["ort-fp32"].quantize
 
-    def wrong(model, scheme, engine):
+    def quantize_other_weights(model):
         model.decoder.bias.data[7] += 0.1
-        quantized = quantize(model, scheme, engine)
+        quantized = quantize(model)
         model.decoder.bias.data[7] -= 0.1
         return quantized
 
-    monkeypatch.setattr(command, "quantize", wrong)
+    wrong = schemes.Scheme(summary="wrong weights", quantize=quantize_other_weights)
+    monkeypatch.setitem(schemes.SCHEMES, "ort-fp32", wrong)
     result = run("export", "--tokens", 200, "--out", tmp_path / "x.onnx")
     assert result.exit_code == 2
     assert re.search(r"not written: expected a loss within 0.0001 of torch's 1\.\d+, found 1\.\d+", result.stderr)
