@@ -2,6 +2,7 @@
 
 import copy
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from lstmq.gate.limits import CaseLimits, Limit
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording, Seconds
 from lstmq.gate.run_file import KEY, run_document
 from lstmq.gate.runs import Run, WorkloadDescription
+from lstmq.gate.statistics import ConfidenceInterval
 from lstmq.gate.verdicts import Verdict
 from lstmq.model.size import ModelSize
 from lstmq.quantization.schemes import FLOAT32
@@ -39,6 +41,9 @@ LIMITS = {
         default={"speedup": Limit(at_least=2.0, measured=3.0), "kl": Limit(at_most=0.003, measured=0.001)}
     )
 }
+intervals = st.lists(st.floats(-10, 10), min_size=3, max_size=3).map(
+    lambda numbers: ConfidenceInterval(lower=min(numbers), median=statistics.median(numbers), upper=max(numbers))
+)
 
 
 def make_fidelity(loss: float, kl: float | None = None, agreement: float | None = None, windows: int = 10) -> Fidelity:

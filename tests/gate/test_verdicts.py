@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lstmq.gate.statistics import ConfidenceInterval, exact
 from lstmq.gate.verdicts import Outcome, Verdict, decide, format_number, not_measured, worst
+from runs import intervals
 
 EXIT_CODES = {  # from the worst outcome to the best
     Outcome.FAIL: 1,
@@ -18,9 +19,6 @@ EXIT_CODES = {  # from the worst outcome to the best
     Outcome.PASS: 0,
 }
 numbers = st.floats(-10, 10)
-intervals = st.tuples(numbers, numbers, numbers).map(
-    lambda ends: ConfidenceInterval(lower=min(ends), median=sorted(ends)[1], upper=max(ends))
-)
 VERDICT = Verdict(
     question="limit", case="int8", metric="kl", outcome=Outcome.PASS, figure=exact(1.0), limit="at most 2"
 )
