@@ -36,7 +36,7 @@ def select_baseline(
         obstacles = why_not_comparable(now, run)
         reservations: list[str] = []
         if run.outcome != Outcome.PASS:
-            (reservations if named else obstacles).append(f"it did not pass: {run.outcome}")
+            (reservations if named else obstacles).append(f"it did not pass: {run.outcome or 'it was not judged'}")
         if missing := [scheme for scheme in schemes if scheme not in run.recording.here.seconds]:
             (obstacles if required else reservations).append(f"it has no {', '.join(missing)}")
         if not obstacles and not reservations:
