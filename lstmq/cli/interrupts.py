@@ -1,4 +1,4 @@
-"""A flag for interrupts: :func:`interrupts`."""
+"""Turns an interrupt into a flag: :func:`interrupts`."""
 
 import signal
 import threading
@@ -9,22 +9,22 @@ from types import FrameType
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Yield an event that the first SIGINT or SIGTERM sets. The second one ends the process.
+    """Yield an event that the first SIGINT or SIGTERM sets, so that the block can finish a step and stop.
 
-    So a training step always ends before the run stops.
+    The second signal ends the process. The old handlers return after the block.
     """
-    asked = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupted = threading.Event()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
-        for number in before:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        interrupted.set()
+        for number in handlers:
             signal.signal(number, signal.SIG_DFL)
 
     try:
-        for number in before:
-            signal.signal(number, ask)
-        yield asked
+        for number in handlers:
+            signal.signal(number, handle)
+        yield interrupted
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What is measured: a model, and a stream for it to read."""
+"""Loads what is measured: a model and a stream for it to read."""
 
 import lazy_loader
 

@@ -1,5 +1,4 @@
 from .assets import ASSETS as ASSETS
-from .assets import DATA as DATA
 from .assets import PinnedCheckpoint as PinnedCheckpoint
 from .custom import load_user_workload as load_user_workload
 from .custom import user_errors as user_errors

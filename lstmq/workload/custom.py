@@ -1,4 +1,4 @@
-"""Workloads of your own: :func:`load_custom` calls the function that ``FILE.py:FUNCTION`` names."""
+"""Loads a workload from a Python file of the user: :func:`load_user_workload`."""
 
 import runpy
 import sys
@@ -17,16 +17,16 @@ from lstmq.workload.subject import Subject, Workload
 
 
 def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None = None) -> Workload:
-    """Run a file of yours, and return what its function makes.
+    """Run a file, call a function in it, and return the workload that the function returns.
 
     Args:
-        spec: ``FILE.py:FUNCTION``. The function takes nothing and returns a :class:`~lstmq.Workload`. What lies
-            beside the file can be imported by it.
-        tokens: time only the first so many steps; all of them if not given. The loss is always that of all.
-        at_most: the most that are timed if ``tokens`` is not given.
+        spec: ``FILE.py:FUNCTION``. The function takes no arguments and returns a :class:`~lstmq.Workload`. The file can
+            import modules from its own folder.
+        tokens: number of steps to time, from the start of the stream. The loss is always measured on all steps.
+        at_most: largest number of steps to time, if ``tokens`` is ``None``.
 
     Raises:
-        ValueError: in one line, if there is no such file or function, or it raises, or makes anything else.
+        ValueError: if the file or function does not exist, raises an error, or returns something else.
     """
     file, _, function = spec.rpartition(":")
     path = Path(file).resolve()
@@ -37,19 +37,23 @@ def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None
     threads = torch.get_num_threads()
     try:
         with user_errors(spec):
-            make = _run(path).get(function)
-            if not callable(make):
-                raise ValueError(f"there is no function {function}")
-            made = make()
+            make_workload = _run(path).get(function)
+            if not callable(make_workload):
+                raise ValueError(f"the file has no function {function}")
+            workload = make_workload()
     finally:
-        torch.set_num_threads(threads)  # they are ours to choose
-    workload = _checked(made, spec)
-    return _timed(replace(workload, made_by=f"{path}:{function}"), tokens, at_most)
+        torch.set_num_threads(threads)  # an option of the command sets them, not the file
+    workload = replace(_check(workload, spec), made_by=f"{path}:{function}")
+    return _shorten(workload, tokens, at_most)
 
 
 @contextmanager
 def user_errors(spec: str | None) -> Iterator[None]:
-    """Make one ``ValueError``, which names the spec, of whatever anybody's code raises inside the block."""
+    """Replace any error that the user's code raises in the block by a ``ValueError`` that names the spec.
+
+    Args:
+        spec: ``FILE.py:FUNCTION``. With ``None``, the block runs no code of the user, and errors stay as they are.
+    """
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -59,36 +63,35 @@ def user_errors(spec: str | None) -> Iterator[None]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    """Run the file, as it is now, and return its names; what lies in its folder comes after all that is installed."""
+    """Run a file and return its globals. Installed modules come before those in its folder."""
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     return runpy.run_path(str(path), run_name=f"workload {path.stem}")
 
 
-def _checked(workload: object, spec: str) -> Workload:
-    """Return it, if it is a workload all of which can be handed over, with its models in evaluation mode."""
+def _check(workload: object, spec: str) -> Workload:
+    """Check that worker processes can load the workload, and put its models into evaluation mode."""
     if not isinstance(workload, Workload):
-        raise ValueError(f"{spec}: expected it to return a Workload, found {type(workload).__name__}")
+        raise ValueError(f"{spec}: expected a Workload from the function, found {type(workload).__name__}")
     for subject in (workload.speed, workload.loss):
-        if not isinstance(subject, Subject):
-            raise ValueError(f"{spec}: expected subjects, found {type(subject).__name__}")
-        for part, kind in ((subject.model, nn.Module), (subject.stream, Stream)):
-            if not isinstance(part, kind):
-                raise ValueError(f"{spec}: expected a {kind.__name__}, found {type(part).__name__}")
-        for name, value in subject.model.state_dict().items():
-            if not isinstance(value, Tensor) or value.layout is not torch.strided:
-                raise ValueError(f"{spec}: expected a state of dense tensors alone, found {name} in it")
+        for part, kind in ((None, Subject), ("model", nn.Module), ("stream", Stream)):
+            value = getattr(subject, part) if part else subject
+            if not isinstance(value, kind):
+                raise ValueError(f"{spec}: expected a {kind.__name__}, found {type(value).__name__}")
+        for name, weight in subject.model.state_dict().items():
+            if not isinstance(weight, Tensor) or weight.layout is not torch.strided:
+                raise ValueError(f"{spec}: expected only dense tensors in the model's state dict, found {name}")
         subject.model.eval()
     return workload
 
 
-def _timed(workload: Workload, tokens: int | None, at_most: int | None) -> Workload:
-    """Return the workload with fewer steps to be timed."""
-    there = len(workload.speed.stream)
-    if tokens is not None and not 1 <= tokens <= there:
-        raise ValueError(f"the stream holds {there:,} steps: expected 1 to that many, found {tokens:,}")
-    steps = min(there, tokens or at_most or there)
-    if steps == there:
+def _shorten(workload: Workload, tokens: int | None, at_most: int | None) -> Workload:
+    """Return the workload with a shorter stream to time."""
+    speed, length = workload.speed, len(workload.speed.stream)
+    if tokens is not None and not 1 <= tokens <= length:
+        raise ValueError(f"the stream has {length:,} steps: expected 1 to that many, found {tokens:,}")
+    steps = min(length, tokens or at_most or length)
+    if steps == length:
         return workload
-    origin = f"{workload.speed.origin}, {steps:,} steps of it"
-    return replace(workload, speed=replace(workload.speed, stream=workload.speed.stream.slice(0, steps), origin=origin))
+    origin = f"{speed.origin}, {steps:,} steps of it"
+    return replace(workload, speed=replace(speed, stream=speed.stream.slice(0, steps), origin=origin))

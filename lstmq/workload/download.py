@@ -1,4 +1,4 @@
-"""Bytes from a server, a mirror or a folder: taken within limits, verified by pooch, placed by the asset itself."""
+"""Downloads an asset from its URL, a mirror or a folder: :func:`fetch`."""
 
 import errno
 import shutil
@@ -10,14 +10,19 @@ from urllib.parse import urlsplit
 
 import pooch
 
-from lstmq.workload.assets import DATA, Asset, PinnedCheckpoint, file_name
-from lstmq.workload.verification import CHUNK, FetchError
+from lstmq.errors import one_line
+from lstmq.workload.assets import DATA, Asset, FetchError, PinnedCheckpoint
 
+CHUNK = 1 << 16  # bytes
 TIMEOUT = 30  # seconds without a byte
 
 
 class Bar(Protocol):
-    """A progress bar as pooch drives it, in bytes. Setting ``total`` starts it anew; 0 is not known."""
+    """A progress bar with the methods that pooch calls. It counts bytes.
+
+    Attributes:
+        total: size of the download, 0 while it is unknown. Setting it restarts the bar.
+    """
 
     total: int
 
@@ -28,61 +33,61 @@ class Bar(Protocol):
         """Go back to 0."""
 
     def close(self) -> object:
-        """Be done."""
+        """Finish."""
 
 
 def fetch(
     asset: Asset, folder: Path = DATA, source: str | None = None, bar: Bar | None = None, retries: int = 2
 ) -> str | None:
-    """Put ``asset`` into ``folder``, whole and verified or not at all; do nothing if it is there and good.
+    """Download an asset, verify it, and move it into a folder. Do nothing if the folder holds it undamaged.
 
-    Any number of processes may do so at once.
+    If the download fails or is interrupted, the folder holds nothing new. Several processes may fetch at once.
 
     Args:
-        asset: one of :data:`lstmq.assets.ASSETS`.
-        folder: made if it is not there.
-        source: the URL of a mirror, or a local folder, that holds what is published under the names as published;
-            where it is published if not given.
-        bar: is told of every byte.
-        retries: how often to try again after a broken connection or a wrong hash.
+        asset: a value of :data:`~lstmq.workload.ASSETS`.
+        folder: the folder to move the asset into. It is created if it does not exist.
+        source: a mirror or a local folder that holds the file under its published name; ``None`` for the published URL.
+        bar: shows the progress of the download.
+        retries: number of further attempts after a broken connection or a wrong hash.
 
     Returns:
-        Where it was fetched from; ``None`` if it was there and good.
+        The URL or path of the downloaded file; ``None`` if nothing was downloaded.
 
     Raises:
         ValueError: if ``source`` is neither an http or https URL nor a folder.
-        FetchError: in one line, what was expected and what was found.
+        FetchError: if the download fails, or the file is not the published one.
         OSError: if ``folder`` cannot be written to.
     """
-    url = asset.url if source is None else _join(source, file_name(asset))
+    name = asset.file_name
+    url = asset.url if source is None else _join(source, name)
     if asset.is_good(folder):
         return None
     known_hash = asset.known_hash(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        # An absolute path, for pooch would expand a ~ in it.
+        # The path is absolute, because pooch would replace a ~ in a relative one.
         with TemporaryDirectory(dir=folder.resolve(), prefix=".fetch-") as temporary:
-            name = file_name(asset)
             registry = pooch.create(
                 temporary, "", registry={name: known_hash}, urls={name: url}, retry_if_failed=retries
             )
-            asset.place(Path(registry.fetch(name, downloader=_downloader(asset.limit, bar))), folder)
+            asset.install(Path(registry.fetch(name, downloader=_downloader(asset.limit, bar))), folder)
     except FetchError as error:
         raise FetchError(f"{url}: {error}") from None
-    except ValueError as error:  # pooch: a wrong hash
-        hint = f" Remove {asset.lock(folder)} to accept another." if isinstance(asset, PinnedCheckpoint) else ""
-        raise FetchError(f"{url}: {error}{hint}") from None
+    except ValueError as error:  # from pooch, about a wrong hash
+        hint = f" Delete {asset.lock(folder)} to accept another hash." if isinstance(asset, PinnedCheckpoint) else ""
+        raise FetchError(f"{url}: {one_line(error)}{hint}") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(folder).free
-            raise FetchError(f"{folder}: expected room for {url}, found the disk full ({free:,} bytes left)") from None
-        if error.filename is not None:  # of a file or folder here; it says which
+            raise FetchError(f"{folder}: no space for {url}, {free:,} bytes are free") from None
+        if error.filename is not None:  # about a local file, which the message names
             raise
-        raise FetchError(f"{url}: expected the file, found {_root(error)}") from None
+        raise FetchError(f"{url}: the download failed: {_first_message(error)}") from None
     return url
 
 
 def _join(source: str, name: str) -> str:
+    """Return the URL or path of a file in a mirror or folder."""
     parts = urlsplit(source)
     if parts.scheme in ("http", "https") and parts.netloc:
         return f"{source.rstrip('/')}/{name}"
@@ -92,39 +97,44 @@ def _join(source: str, name: str) -> str:
 
 
 def _downloader(limit: int, bar: Bar | None) -> Callable[[str, str, pooch.Pooch], None]:
-    """Return what pooch calls to download ``url`` to the path ``output``.
+    """Return the function that pooch calls to download ``url`` to the path ``output``.
 
-    pooch tries again after a ``ValueError`` or an error of requests; what trying again does not mend is neither.
+    pooch tries again after a ``ValueError`` or an error of requests. This function raises :class:`FetchError` instead
+    where another attempt would fail too.
     """
 
     def download(url: str, output: str, registry: pooch.Pooch) -> None:
         with Path(output).open("wb") as file:
-            limited = _Limited(file, limit)
-            if "://" not in url:
+            limited = _LimitedFile(file, limit)
+            if "://" in url:
+                _download(url, limited, bar, registry)
+            else:
                 _copy(Path(url), limited, bar)
-                return
-            opened: list[IO[bytes]] = []
-            hooks = {"response": lambda response, **_: opened.append(response)}
-            http = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=CHUNK, timeout=TIMEOUT, hooks=hooks)
-            try:
-                http(url, limited, registry)
-            except OSError as error:  # requests' own are OSErrors too
-                status = getattr(getattr(error, "response", None), "status_code", 0)
-                if 400 <= status < 500:
-                    raise FetchError(f"expected the file, found HTTP status {status}") from None
-                if isinstance(error, ValueError):  # a scheme or a URL, ours or redirected to, that requests refuses
-                    raise FetchError(f"expected an http or https URL to follow, found: {error}") from None
-                raise
-            finally:
-                for response in opened:  # after an error pooch leaves its connection open
-                    response.close()
 
     return download
 
 
-def _copy(path: Path, file: "_Limited", bar: Bar | None) -> None:
+def _download(url: str, file: "_LimitedFile", bar: Bar | None, registry: pooch.Pooch) -> None:
+    responses: list[IO[bytes]] = []
+    hooks = {"response": lambda response, **_: responses.append(response)}
+    http = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=CHUNK, timeout=TIMEOUT, hooks=hooks)
+    try:
+        http(url, file, registry)
+    except OSError as error:  # the errors of requests are OSErrors
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        if 400 <= status < 500:
+            raise FetchError(f"the server answers with HTTP status {status}") from None
+        if isinstance(error, ValueError):  # about the scheme of a URL
+            raise FetchError(f"expected an http or https URL, found: {one_line(error)}") from None
+        raise
+    finally:
+        for response in responses:  # pooch leaves the connection open after an error
+            response.close()
+
+
+def _copy(path: Path, file: "_LimitedFile", bar: Bar | None) -> None:
     if not path.is_file():
-        raise FetchError("expected the file, found none")
+        raise FetchError("no such file")
     with path.open("rb") as source:
         if bar:
             bar.total = path.stat().st_size
@@ -134,8 +144,8 @@ def _copy(path: Path, file: "_Limited", bar: Bar | None) -> None:
                 bar.update(len(chunk))
 
 
-class _Limited:
-    """A file that takes at most ``limit`` bytes."""
+class _LimitedFile:
+    """A file that accepts at most ``limit`` bytes."""
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self.file = file
@@ -148,11 +158,11 @@ class _Limited:
         self.file.write(data)
 
     def flush(self) -> None:
-        """For pooch; the end of the block flushes."""
+        """Do nothing. pooch calls it."""
 
 
-def _root(error: BaseException) -> str:
-    """Return what the first of a chain of errors says: requests and urllib3 wrap it in paragraphs."""
+def _first_message(error: BaseException) -> str:
+    """Return the message of the first error in a chain. requests and urllib3 wrap it in longer ones."""
     while cause := error.__cause__ or error.__context__:
         error = cause
-    return str(error) or type(error).__name__
+    return str(error) or one_line(error)

@@ -1,4 +1,4 @@
-"""What a measurement runs on, loaded: the embedded default, a corpus and a checkpoint, or something of your own."""
+"""Loads what is measured: the bundled sample, a corpus and a checkpoint, or a file of the user."""
 
 from pathlib import Path
 
@@ -8,48 +8,13 @@ from lstmq.model import LanguageModel, LSTMModel, ModelConfig, load_checkpoint
 from lstmq.quantization.native import is_native_file, load_native
 from lstmq.quantization.onnx import read_onnx
 from lstmq.text import Corpus, Stream, batchify, next_words
-from lstmq.workload import assets
+from lstmq.workload.assets import CHECKPOINT, DATA, WIKITEXT_2, Asset
 from lstmq.workload.custom import load_user_workload
 from lstmq.workload.subject import Subject, Workload
 
-DEFAULT_TOKENS = 5_000  # timed with the embedded default: some seconds for each model
+DEFAULT_TOKENS = 5_000  # each model of the default workload reads them in a few seconds
 SAMPLE_CHECKPOINT = "lstm.safetensors"
-SEED = 1111  # of the weights that are only timed
-
-
-def sample_folder() -> Path:
-    """Return the folder of the embedded sample: inside an installed package, or in a checkout's ``data/``."""
-    installed = Path(__file__).parents[1] / "sample"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "data" / "sample"
-
-
-def find_corpus(corpus: Path | None) -> Path:
-    """Return the folder that ``corpus`` means: the sample's if ``None``, the fetched one's if it is called so.
-
-    Raises:
-        ValueError: if the fetched one is meant, and is not here.
-    """
-    if corpus is None:
-        return sample_folder()
-    if str(corpus) != assets.WIKITEXT_2.name or corpus.is_dir():
-        return corpus
-    return _fetched(assets.WIKITEXT_2)
-
-
-def _checkpoint_of(folder: Path) -> Path:
-    """Return the checkpoint of the fetched corpus, or the one that lies beside the text as it does in the sample."""
-    if str(folder) == assets.WIKITEXT_2.name or folder.resolve() == assets.WIKITEXT_2.path(assets.DATA).resolve():
-        return _fetched(assets.CHECKPOINT)
-    if (folder / SAMPLE_CHECKPOINT).is_file():
-        return folder / SAMPLE_CHECKPOINT
-    raise ValueError(f"the corpus {folder} needs a checkpoint of a model that was trained on its words")
-
-
-def _fetched(asset: assets.Asset) -> Path:
-    path = asset.path(assets.DATA)
-    if not path.exists():
-        raise ValueError(f"no {path} here, which the name {assets.WIKITEXT_2.name} means: run `lstmq fetch` first")
-    return path
+SEED = 1111  # for weights that are only timed
 
 
 def load_workload(
@@ -60,30 +25,48 @@ def load_workload(
     at_most: int | None = None,
     spec: str | None = None,
 ) -> Workload:
-    """Load what ``compare`` and the benchmarks run on.
+    """Load what ``lstmq compare`` and the gate measure.
+
+    Without a corpus, a checkpoint and a spec, the workload is the default one: it times the tutorial's shape with
+    seeded weights, and measures the loss of the bundled model on the bundled sample.
 
     Args:
-        corpus: as for :func:`load_subject`. With neither a corpus nor a checkpoint, the embedded default.
-        checkpoint: likewise.
-        vocabulary: likewise.
-        tokens: as for :func:`load_subject`; of the embedded default, how many are timed, 5,000 if not given.
-            Its loss is always that of the whole sample.
-        at_most: as for :func:`load_subject`; of no concern to the embedded default.
-        spec: the ``FILE.py:FUNCTION`` of a workload of your own, as for :func:`lstmq.custom.load_custom`. It brings
-            its model and stream: no corpus, checkpoint or vocabulary.
+        corpus: folder that :class:`~lstmq.Corpus` reads. The name ``wikitext-2`` also finds what ``lstmq fetch``
+            downloaded, with the downloaded checkpoint as the default.
+        checkpoint: float32 checkpoint that :func:`~lstmq.load_checkpoint` reads.
+        vocabulary: corpus folder that the checkpoint was trained on, if it is not ``corpus``. Other words become
+            ``<unk>``.
+        tokens: number of tokens to read, from the start of the test split; at least 2, because the last token is a
+            target only. The default workload times 5,000 tokens, and measures the loss of the whole split.
+        at_most: largest number of tokens to read, if ``tokens`` is ``None``. The default workload ignores it.
+        spec: ``FILE.py:FUNCTION``. The function takes no arguments and returns a :class:`~lstmq.Workload`. Here,
+            ``tokens`` and ``at_most`` are steps to time, and a corpus, checkpoint or vocabulary is an error.
+
+    Raises:
+        ValueError: if a file is damaged, the checkpoint does not know the words of the corpus, the split is too short,
+            or the function raises an error.
+        OSError: if a file cannot be read.
+
+    Example:
+        >>> from lstmq import load_workload
+        >>> workload = load_workload(tokens=100)
+        >>> workload.speed.model.config.nhid, workload.loss.model.config.nhid
+        (256, 96)
+        >>> len(workload.speed.stream), len(workload.loss.stream)
+        (99, 7882)
     """
     if spec is not None:
         if corpus or checkpoint or vocabulary:
-            raise ValueError("a workload of your own brings its model and stream: no corpus, checkpoint or vocabulary")
+            raise ValueError("a workload from a file has a model and a stream: omit corpus, checkpoint and vocabulary")
         return load_user_workload(spec, tokens, at_most)
     if corpus or checkpoint:
         subject = load_text_subject(corpus, checkpoint, vocabulary, tokens, at_most)
         if not isinstance(subject.model, LSTMModel):
-            raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, which is not")
+            raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, which is quantized")
         return Workload(speed=subject, loss=subject)
     loss = load_text_subject(vocabulary=vocabulary)
     config = ModelConfig()
-    stream = _head(loss.stream, tokens, DEFAULT_TOKENS)
+    stream = _first_tokens(loss.stream, tokens, DEFAULT_TOKENS)
     speed = Subject(
         model=LSTMModel(config, torch.Generator().manual_seed(SEED)).eval(),
         dictionary=loss.dictionary,
@@ -100,24 +83,23 @@ def load_text_subject(
     tokens: int | None = None,
     at_most: int | None = None,
 ) -> Subject[LanguageModel]:
-    """Load a checkpoint and the test split of a corpus; without either, those of the embedded sample.
+    """Load a checkpoint and the test split of a corpus. The default for both is the bundled sample.
 
     Args:
-        corpus: a folder that :class:`~lstmq.Corpus` reads, or the name ``wikitext-2``: a folder of that name in the
-            current one, else what ``lstmq fetch`` put there, with the fetched checkpoint if none is given.
-        checkpoint: a file that :func:`lstmq.checkpoint.load` reads, or :func:`lstmq.stored.load`; or, by its suffix
-            ``.onnx``, one that :func:`lstmq.exports.read` reads, which brings its words.
-        vocabulary: the corpus folder whose words the checkpoint knows, if it is not ``corpus`` and the file does not
-            bring them: words that it does not know become ``<unk>``.
-        tokens: only the first so many of the test split, at least 2; all of them if not given.
-        at_most: the most that are taken if ``tokens`` is not given.
+        corpus: as for :func:`load_workload`.
+        checkpoint: float32 checkpoint, file that ``lstmq quantize`` wrote, or ``.onnx`` file that ``lstmq export``
+            wrote. An ``.onnx`` file contains its words.
+        vocabulary: as for :func:`load_workload`.
+        tokens: as for :func:`load_workload`.
+        at_most: as for :func:`load_workload`.
 
     Raises:
-        ValueError: if checkpoint and words do not fit, the split has fewer tokens, or a file is not as expected.
+        ValueError: if a file is damaged, the checkpoint does not know the words of the corpus, or the split is too
+            short.
         OSError: if a file cannot be read.
     """
     folder = find_corpus(corpus)
-    checkpoint = checkpoint or _checkpoint_of(folder)
+    checkpoint = checkpoint or _default_checkpoint(folder)
     exported = read_onnx(checkpoint) if checkpoint.suffix == ".onnx" else None
     words = exported.dictionary if exported else None
     text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else words)
@@ -132,18 +114,59 @@ def load_text_subject(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
             f"{vocabulary or folder} has {len(text.dictionary):,}"
         )
-    stream = _head(next_words(batchify(text.test, 1)), tokens, at_most)
-    model_is, text_is = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
-    origin = f"{model_is}, {_shape(model.config)}, on {len(stream) + 1:,} tokens of {text_is}'s test split"
+    stream = _first_tokens(next_words(batchify(text.test, 1)), tokens, at_most)
+    model_name, text_name = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
+    origin = f"{model_name}, {_shape(model.config)}, on {len(stream) + 1:,} tokens of {text_name}'s test split"
     return Subject(model=model, dictionary=text.dictionary, stream=stream, origin=origin)
 
 
-def _head(stream: Stream, tokens: int | None, at_most: int | None) -> Stream:
-    there = len(stream) + 1  # the last is a target only
+def find_corpus(corpus: Path | None) -> Path:
+    """Return the folder of a corpus.
+
+    Args:
+        corpus: a folder; ``wikitext-2`` for the downloaded corpus, unless the current folder has one of this name;
+            ``None`` for the bundled sample.
+
+    Raises:
+        ValueError: if ``wikitext-2`` was not downloaded.
+    """
+    if corpus is None:
+        return sample_folder()
+    if str(corpus) != WIKITEXT_2.name or corpus.is_dir():
+        return corpus
+    return _fetched(WIKITEXT_2)
+
+
+def sample_folder() -> Path:
+    """Return the folder of the bundled sample, in the installed package or in ``data/`` of a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "sample"
+    return installed if installed.is_dir() else package.parent / "data" / "sample"
+
+
+def _default_checkpoint(folder: Path) -> Path:
+    """Return the downloaded checkpoint for the downloaded corpus, else the checkpoint in the folder of the corpus."""
+    if str(folder) == WIKITEXT_2.name or folder.resolve() == WIKITEXT_2.path(DATA).resolve():
+        return _fetched(CHECKPOINT)
+    if (folder / SAMPLE_CHECKPOINT).is_file():
+        return folder / SAMPLE_CHECKPOINT
+    raise ValueError(f"the corpus {folder} needs a checkpoint: pass one that was trained on its words")
+
+
+def _fetched(asset: Asset) -> Path:
+    path = asset.path(DATA)
+    if not path.exists():
+        raise ValueError(f"no such file or folder: {path}. To use {WIKITEXT_2.name}, run `lstmq fetch` first")
+    return path
+
+
+def _first_tokens(stream: Stream, tokens: int | None, at_most: int | None) -> Stream:
+    """Return the start of a stream of next words. A stream of ``n`` tokens has ``n - 1`` steps."""
+    length = len(stream) + 1
     if tokens is None:
-        tokens = min(at_most or there, there)
-    elif not 2 <= tokens <= there:
-        raise ValueError(f"the test split holds {there:,} tokens: expected 2 to that many, found {tokens:,}")
+        tokens = min(at_most or length, length)
+    elif not 2 <= tokens <= length:
+        raise ValueError(f"the test split has {length:,} tokens: expected 2 to that many, found {tokens:,}")
     return stream.slice(0, tokens - 1)
 
 

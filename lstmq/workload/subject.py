@@ -1,4 +1,4 @@
-"""What is measured: a model, a stream for it, and where they come from."""
+"""What is measured: :class:`Subject`, and :class:`Workload`, a pair of them."""
 
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -12,13 +12,24 @@ ModelT_co = TypeVar("ModelT_co", bound=nn.Module, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Subject(Generic[ModelT_co]):
-    """A float32 model and a stream for it.
+    """A float32 model and a stream for it to read.
 
-    Attributes:
-        model: in evaluation mode; what its forward is to be, :class:`lstmq.evaluation.Reader` says.
-        stream: of a text one column, as the tutorial evaluates.
-        origin: where model and stream come from, in words.
-        dictionary: the words of its ids; empty if it reads no words.
+    Args:
+        model: in evaluation mode. Either a :class:`~lstmq.LanguageModel`, or any module whose forward is
+            ``(input, hidden) -> (output, hidden)`` or ``input -> output``. The second argument of the first kind has no
+            default, or is called ``hidden``, ``hx`` or ``state``. The state begins as ``model.init_hidden(bsz)``
+            returns it, or as ``None`` if the module has no such method.
+        stream: inputs and targets. Text is usually in one column, as the tutorial evaluates it.
+        origin: where the model and the stream come from, in words that tables and reports show.
+        dictionary: words of the ids, if the model reads words.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import Stream, Subject
+        >>> stream = Stream(inputs=torch.rand(100, 2, 8), targets=torch.zeros(100, 2, dtype=torch.int64))
+        >>> subject = Subject(model=torch.nn.Linear(8, 3).eval(), stream=stream, origin="a classifier with new weights")
+        >>> subject.stream.tokens
+        200
     """
 
     model: ModelT_co
@@ -29,15 +40,26 @@ class Subject(Generic[ModelT_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What speed and size are measured on, and what the loss is measured on: one and the same for a real checkpoint.
+    """The subject that speed and size are measured on, and the subject that the loss is measured on.
 
-    The embedded default times the tutorial's full shape with seeded weights, for speed does not depend on their values,
-    and takes the loss of the small model that was trained on the sample.
+    For a trained model, both are the same subject. The default workload has two: speed does not depend on the values of
+    weights, so it times the tutorial's full shape with seeded weights, and it measures the loss of the small trained
+    model of the bundled sample.
 
-    Attributes:
-        speed: read in slices, against the clock.
-        loss: read once, from its beginning to its end.
-        made_by: the ``FILE.py:FUNCTION`` that made it; empty for a language model of this package's.
+    Args:
+        speed: models read slices of its stream while the clock runs.
+        loss: models read its stream once, from start to end.
+        made_by: ``FILE.py:FUNCTION`` that returned the workload; :func:`~lstmq.load_workload` fills it in.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import LSTMModel, ModelConfig, Subject, Workload, batchify, next_words
+        >>> model = LSTMModel(ModelConfig(ntoken=50, ninp=16, nhid=16, nlayers=1)).eval()
+        >>> stream = next_words(batchify(torch.arange(50), bsz=1))
+        >>> subject = Subject(model=model, stream=stream, origin="a small model with new weights")
+        >>> workload = Workload(speed=subject, loss=subject)
+        >>> len(workload.loss.stream)
+        49
     """
 
     speed: Subject[nn.Module]
