@@ -15,7 +15,7 @@ from lstmq.gate.verdicts import Outcome, Verdict
 from lstmq.quantization import SCHEMES
 
 OTHER_CASES = ("evaluate", "train", "corpus", "startup")  # benchmarks that do not measure a scheme
-RATIOS = ("speedup", "size_ratio", "overhead", "bytes_per_token")
+RATIOS = ("speedup", "size_ratio", "overhead", "over_click", "bytes_per_token")
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -78,7 +78,7 @@ def load_limits(path: Path) -> Limits:
     """
     try:
         tables: dict[str, Any] = msgspec.to_builtins(tomllib.loads(path.read_text(encoding="utf-8")))  # dates as text
-    except ValueError as error:  # not TOML, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
         raise ValueError(f"{path}: {error}") from None
     if unknown := tables.keys() - {*SCHEMES, *OTHER_CASES}:
         known = ", ".join([*SCHEMES, *OTHER_CASES])
