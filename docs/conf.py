@@ -9,3 +9,4 @@ html_theme = "furo"
 myst_heading_anchors = 3  # links to headings work as on GitHub
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+napoleon_use_ivar = True  # lists attributes once, without the types that the signature shows
