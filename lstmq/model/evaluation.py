@@ -91,7 +91,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def perplexity(loss: float) -> float:
-    """Return ``exp(loss)``: a model that finds all words of a dictionary equally likely has the size of it.
+    """Return ``exp(loss)``. A model that finds 100 words equally likely has a perplexity of 100.
 
     Args:
         loss: mean cross-entropy in nats per token.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmq import ModelConfig, quantize
@@ -40,6 +40,7 @@ def refusal(path):
 
 
 @formats
+@settings(max_examples=20)
 @given(model=models(), dropout=st.sampled_from([0.0, 0.2]))
 def test_load_checkpoint_returns_the_bits_that_save_checkpoint_wrote(tmp_path_factory, suffix, model, dropout):
     path = tmp_path_factory.mktemp("checkpoint") / f"model{suffix}"

@@ -15,7 +15,7 @@ def test_model_size_equals_the_bytes_of_a_saved_file(tmp_path_factory, model):
     for candidate in (model, quantize(model)):
         size = model_size(candidate)
         for module, expected in ((candidate, size.total), (candidate.rnn, size.parts["rnn"])):
-            with path.open("wb") as file:  # by its path, torch would save under a longer name
+            with path.open("wb") as file:  # given a path, torch would write its name into the file
                 torch.save(module.state_dict(), file)
             assert path.stat().st_size == expected
 

@@ -34,7 +34,7 @@ def float32_modules(model):
 
 
 @module_schemes
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(model=models(), seed=seeds)
 def test_quantize_returns_another_model_and_leaves_the_original_unchanged(scheme, model, seed):
     assume(scheme != "int8-embedding4" or model.config.ninp % 2 == 0)
@@ -57,7 +57,7 @@ def test_quantize_returns_another_model_and_leaves_the_original_unchanged(scheme
     ("scheme", "at_least"),
     [("int8", 1.4), ("int8-embedding", 3.0), ("int8-embedding4", 3.4), ("bf16", 1.9), ("ort-int8", 3.0)],
 )
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(ntoken=st.integers(500, 2_000), half=st.integers(16, 48), seed=seeds)
 def test_quantize_returns_a_smaller_model(scheme, at_least, ntoken, half, seed):
     config = ModelConfig(ntoken=ntoken, ninp=2 * half, nhid=max(32, 2 * half), nlayers=2)
@@ -66,7 +66,7 @@ def test_quantize_returns_a_smaller_model(scheme, at_least, ntoken, half, seed):
 
 
 @quickly_built_schemes
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(model=models(max_ntoken=200, max_width=64), scale=st.floats(0.5, 3), bsz=st.integers(1, 4), seed=seeds)
 def test_loss_of_a_quantized_model_is_within_2_percent_of_float32(scheme, model, scale, bsz, seed):
     """The scale covers the weights of trained models: training makes them less than three times as large."""

@@ -45,7 +45,7 @@ def test_dictionary_numbers_words_in_order_of_first_occurrence(text):
     assert len(dictionary) == len(dictionary.word2idx) == len(dictionary.idx2word)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(texts, texts, texts)
 def test_corpus_ids_spell_the_text_and_read_back_unchanged(folder, train, valid, test):
     corpus = Corpus(write(folder, train, valid, test))
@@ -62,6 +62,7 @@ def test_corpus_ids_spell_the_text_and_read_back_unchanged(folder, train, valid,
     assert all(torch.equal(getattr(corpus, split), getattr(again, split)) for split in SPLITS)
 
 
+@settings(max_examples=20)
 @given(texts, lines)
 def test_corpus_with_a_dictionary_replaces_unknown_words_by_unk(folder, text, known):
     dictionary = Dictionary(["<unk>", "<eos>", *known])
@@ -91,6 +92,7 @@ def test_corpus_ends_lines_at_newlines_only_and_words_at_any_white_space(folder)
     assert spell(Corpus(folder), "train") == ["a", "b", "<eos>", "<eos>", "c", "d", "e", "<eos>"]
 
 
+@settings(max_examples=20)
 @given(texts, st.integers(64, 90))
 def test_corpus_reads_a_long_line_in_parts_as_if_at_once(folder, text, chunk_bytes):
     write(folder, text, [[" ".join(line)] * 9 for line in text], text)
@@ -161,6 +163,7 @@ def test_corpus_refuses_a_word_longer_than_a_chunk(corpus_folder):
         Corpus(corpus_folder)
 
 
+@settings(max_examples=20)
 @given(texts, st.sampled_from([b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"]))
 def test_corpus_names_the_offset_of_invalid_utf_8(folder, text, invalid):
     write(folder, text, text, text)

@@ -23,6 +23,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
 onnx_schemes = pytest.mark.parametrize("scheme", ["ort-fp32", "ort-int8", "ort-int8-linear-lstm"])
 
 
+@settings(max_examples=20)
 @given(model=models(), scale=st.floats(0.5, 10), bsz=st.integers(1, 4), bptt=st.integers(1, 30), seed=seeds)
 def test_float32_loss_is_that_of_torch_within_rounding(model, scale, bsz, bptt, seed):
     with torch.no_grad():
@@ -33,7 +34,7 @@ def test_float32_loss_is_that_of_torch_within_rounding(model, scale, bsz, bptt, 
 
 
 @onnx_schemes
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(model=models(), bsz=st.integers(1, 3), bptt=st.integers(1, 30), seed=seeds)
 def test_windows_with_the_state_carried_have_the_loss_of_one_long_window(scheme, model, bsz, bptt, seed):
     """In int8 the losses differ more, because activations are quantized by their range over a window."""
@@ -45,7 +46,7 @@ def test_windows_with_the_state_carried_have_the_loss_of_one_long_window(scheme,
 
 
 @onnx_schemes
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(model=models(), bsz=st.integers(1, 3), seed=seeds)
 def test_window_loss_is_the_loss_of_the_logits(scheme, model, bsz, seed):
     quantized = quantize(model, scheme)
