@@ -91,11 +91,12 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
     for model, seconds in environment.seconds.items():
         _check_seconds(model, seconds, plan)
     for model in models - {FLOAT32_COPY}:
-        fidelity = environment.fidelity[model]
-        if not 0 < environment.sizes[model].total < MAX_MODEL_BYTES:
+        size, fidelity = environment.sizes[model], environment.fidelity[model]
+        if not all(0 < number < MAX_MODEL_BYTES for number in (size.total, *size.parts.values())):
             raise ValueError(f"a size of {model} that is out of range")
         if not 0 < len(fidelity.losses) == len(fidelity.tokens) or not all(tokens > 0 for tokens in fidelity.tokens):
             raise ValueError(f"not one loss for each window of {model}")
+        _ = fidelity.loss, environment.us_per_token(model, plan)  # which may overflow
 
 
 def _check_seconds(model: str, seconds: Seconds, plan: Plan) -> None:

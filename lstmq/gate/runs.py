@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import nn
@@ -56,8 +56,8 @@ class Conditions:
 
     def differences(self, then: "Conditions") -> list[str]:
         """Return which conditions of an earlier run differ, and how."""
-        pairs = {name.name: (getattr(self, name.name), getattr(then, name.name)) for name in fields(self)}
-        return [f"{name} {now} now, {before} then" for name, (now, before) in pairs.items() if now != before]
+        now, before = asdict(self), asdict(then)
+        return [f"{name} {now[name]} now, {before[name]} then" for name in now if now[name] != before[name]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,199 +1,237 @@
-"""Laws of saved runs: one comes back as it was; anything else is refused in one line, or can be judged."""
+"""Laws of saved runs: a run that is read equals the one that was saved; a damaged file is refused in one line."""
 
-import copy
 import json
 import math
-from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq.gate import baseline, judge, run_file
-from lstmq.gate.processes import HERE, THERE
-from lstmq.gate.run_file import RunError, as_json, from_json
+from lstmq.gate import run_file
+from lstmq.gate.baseline import select_baseline
+from lstmq.gate.judge import judge_run
+from lstmq.gate.limits import load_limits
+from lstmq.gate.run_file import KEY, RunError, read_run, run_document
+from lstmq.gate.statistics import ConfidenceInterval, exact
 from lstmq.gate.verdicts import Outcome, not_measured, worst
-from lstmq.report import page, tables
-from lstmq.report.history import group_summaries, summarize_run
-from strategies import SECONDS, a_run, noisy_runs, slices
+from lstmq.report.page import report_markdown
+from lstmq.report.summaries import group_summaries, summarize_run
+from lstmq.report.tables import describe_environments, verdict_markdown
+from runs import SECONDS, make_environment, make_fidelity, make_run, make_slices, noisy_runs, save_run
 
-ABSENT = {"absent": {"bf16": "this torch cannot"}}
-SHORT = {name: slices(seconds, workers=8, each=2) for name, seconds in SECONDS.items()}
-RUN = a_run(SHORT, SHORT, schemes=("int8", "bf16"), told=ABSENT, told_there=ABSENT, exempt=["size_ratio"])
-
-
-def document_of(run):
-    """Return what pytest-benchmark saves, with nothing but what is ours in it, as it comes back from a file."""
-    document = {run_file.KEY: as_json(run, [{"outcome": each.outcome} for each in judge.judge(run)])}
-    return json.loads(json.dumps(document))
-
-
-DOCUMENT = document_of(RUN)
+SHORT = {model: make_slices(seconds, workers=8, slices=2) for model, seconds in SECONDS.items()}
+ABSENT = {"bf16": "this torch has no bf16"}
+RUN = make_run(
+    make_environment("here", SHORT, absent=ABSENT),
+    make_environment("there", SHORT, absent=ABSENT),
+    schemes=("int8", "bf16"),
+    exempt=["size_ratio"],
+    others={"corpus": {"bytes_per_token": exact(3.0)}},
+)
+DOCUMENT = {KEY: json.loads(json.dumps(run_document(RUN, [])))}
 TEXT = json.dumps(DOCUMENT).encode()
 
 
-@settings(max_examples=40)
-@given(noisy_runs())
-def test_a_run_that_is_saved_comes_back_as_it_was(run):
-    again = from_json(document_of(run), "a file")
-    assert again.recording == replace(run.recording, plan=run.recording.plan | {"schemes": ["int8"]})
-    assert replace(again, recording=run.recording) == run
-    assert judge.judge(again) == judge.judge(run)
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """The path of a file that each example writes again."""
+    return tmp_path_factory.mktemp("runs") / "run.json"
 
 
-def test_what_is_saved_is_json_to_any_reader():
-    """Whose JSON may have neither NaN nor infinity: a baseline of two slices has an infinite interval."""
-    few = a_run({name: slices(seconds, workers=2) for name, seconds in SECONDS.items()})
-    verdicts = [asdict(each) for each in judge.judge(few, a_run())]
-    verdicts.append(asdict(not_measured("bf16", "all", "")))  # whose figure is NaN
-    saved = json.loads(json.dumps(as_json(few, verdicts), allow_nan=False))
-    [kept] = [each for each in saved["verdicts"] if each["metric"] == "kept speedup"]
-    assert kept["figure"]["upper"] is None
-
-
-def test_floors_with_dates_are_saved_as_text(tmp_path):
-    """TOML has dates and JSON has none."""
-    from lstmq.gate.limits import load_limits
-
-    row = 'speedup = { at_least = 2, measured = 3, date = 2026-11-24, machine = "a machine", command = "pytest" }'
-    (tmp_path / "limits.toml").write_text(f"[int8]\n{row}\n")
-    run = a_run(floors=load_limits(tmp_path / "limits.toml"))
-    again = from_json(document_of(run), "a file")
-    assert again.floors["int8"]["speedup"]["date"] == "2026-11-24"
-
-
-def test_a_file_is_read_as_what_is_in_it(tmp_path):
-    (tmp_path / "run.json").write_bytes(TEXT)
-    assert run_file.read_run(tmp_path / "run.json") == from_json(DOCUMENT, "a file")
-
-
-def refused(path):
-    """Return the one line that a file is refused in."""
+def refuse(path):
+    """Return the line by which a file is refused."""
     with pytest.raises((RunError, OSError)) as caught:
-        run_file.read_run(path)
+        read_run(path)
     assert len(str(caught.value).splitlines()) == 1
     assert str(path) in str(caught.value)
     return str(caught.value)
 
 
-@settings(max_examples=60)
+# What is saved.
+
+
+@given(noisy_runs())
+def test_saved_run_is_read_as_it_was(path, run):
+    assert read_run(save_run(path, run)) == run
+    assert judge_run(read_run(path)) == judge_run(run)
+
+
+def test_saved_run_of_every_kind_of_field_is_read_as_it_was(path):
+    assert read_run(save_run(path, RUN, judge_run(RUN))) == RUN
+
+
+def test_saved_nan_and_infinity_are_read_as_they_were(path):
+    """A model may compute NaN, and an interval of few numbers is infinite."""
+    fidelity = {"int8": make_fidelity(math.nan, math.nan, math.nan)}
+    others = {"evaluate": {"overhead": ConfidenceInterval(median=1.0, lower=-math.inf, upper=math.inf)}}
+    run = make_run(make_environment(fidelity=fidelity), others=others)
+    saved = read_run(save_run(path, run))
+    assert saved.others == others
+    assert math.isnan(saved.figures("int8")["loss_difference"].median)
+    assert math.isnan(saved.figures("int8")["kl"].median)
+    assert worst(judge_run(saved)) is Outcome.FAIL
+
+
+def test_verdicts_are_saved_as_json_that_any_reader_accepts():
+    """JSON has neither NaN nor infinity. Against a baseline of two slices, an interval is infinite."""
+    short = make_run({model: make_slices(seconds, workers=2) for model, seconds in SECONDS.items()})
+    verdicts = [*judge_run(short, make_run()), not_measured("bf16", "all", "")]
+    saved = json.loads(json.dumps(run_document(short, verdicts), allow_nan=False))["verdicts"]
+    [kept] = [verdict for verdict in saved if verdict["metric"] == "kept speedup"]
+    assert kept["figure"]["upper"] is None
+    assert saved[-1]["figure"] is None
+
+
+def test_limits_with_toml_dates_are_saved_as_text(path):
+    """TOML has dates, JSON does not."""
+    row = 'speedup = { at_least = 2, measured = 3, date = 2026-11-24, machine = "a machine", command = "pytest" }'
+    path.write_text(f"[int8]\n{row}\n")
+    run = make_run(limits=load_limits(path))
+    assert read_run(save_run(path, run)).limits["int8"].default["speedup"].date == "2026-11-24"
+
+
+# What is not a run.
+
+
 @given(cut=st.integers(0, len(TEXT) - 1))
-def test_a_run_that_is_cut_anywhere_is_refused(tmp_path_factory, cut):
-    path = tmp_path_factory.getbasetemp() / "cut.json"
+def test_file_that_was_cut_off_anywhere_is_refused(path, cut):
     path.write_bytes(TEXT[:cut])
-    refused(path)
+    refuse(path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no JSON, or a cut one"),
-        (b"\xff\xfe\xfa", "no JSON"),
-        (TEXT.replace(b"a processor", b"a proc\xe9sseur"), "no JSON"),
-        (b"[" * 100_000, "no JSON"),
-        (b'{"lstmq":' * 100_000, "no JSON"),
-        (b"{}", "no session in it"),
-        (b"[]", "no session in it"),
-        (b"[1, 2]", "no session in it"),
-        (b"null", "no session in it"),
-        (b'"lstmq"', "no session in it"),
-        (b'{"benchmarks": []}', "no session in it"),
-        (b'{"lstmq": null}', "no session in it"),
-        (b'{"lstmq": {}}', "version 3, found version None"),
-        (TEXT.replace(b'"version": 3', b'"version": 1'), "version 3, found version 1"),
-        (b'{"lstmq": {"version": 3}}', "damaged one: no 'recording'"),
+        (b"", "found no JSON, or a file that was cut off"),
+        (b"\xff\xfe\xfa", "found no JSON"),
+        (TEXT.replace(b"a processor", b"a proc\xe9sseur"), "found no JSON"),
+        (b"[" * 100_000, "found no JSON"),
+        (b'{"lstmq":' * 100_000, "found no JSON"),
+        (b"9" * 5_000, "found no JSON"),  # Python refuses to read such a long integer
+        (b"{}", "found no session in it"),
+        (b"[]", "found no session in it"),
+        (b"[1, 2]", "found no session in it"),
+        (b"null", "found no session in it"),
+        (b'"lstmq"', "found no session in it"),
+        (b'{"benchmarks": []}', "found no session in it"),
+        (b'{"lstmq": null}', "found no session in it"),
+        (b'{"lstmq": {}}', "in version 4, found version None"),
+        (b'{"lstmq": {"version": []}}', "in version 4, found version []"),
+        (TEXT.replace(b'"version": 4', b'"version": 1'), "in version 4, found version 1"),
+        (TEXT.replace(b'"version": 4', b'"version": 3'), "found version 3, which lstmq 0.1.0 wrote; measure again"),
+        (b'{"lstmq": {"version": 4}}', "a damaged one: Object missing required field `recording`"),
     ],
 )
-def test_what_is_no_run_is_refused_in_one_line(tmp_path, content, message):
-    (tmp_path / "run.json").write_bytes(content)
-    assert message in refused(tmp_path / "run.json")
+def test_file_that_is_not_a_saved_run_is_refused_in_one_line(path, content, message):
+    path.write_bytes(content)
+    assert message in refuse(path)
 
 
-def test_no_file_a_folder_and_a_file_that_is_too_large_are_refused(tmp_path, monkeypatch):
-    assert "No such file" in refused(tmp_path / "run.json")
-    assert "directory" in refused(tmp_path)
-    (tmp_path / "run.json").write_bytes(TEXT)
-    monkeypatch.setattr(run_file, "LARGEST", len(TEXT) - 1)
-    assert f"found {len(TEXT):,} bytes" in refused(tmp_path / "run.json")
+def test_missing_file_folder_and_too_large_file_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    assert "No such file" in refuse(path)
+    assert "directory" in refuse(tmp_path)
+    path.write_bytes(TEXT)
+    monkeypatch.setattr(run_file, "MAX_FILE_BYTES", len(TEXT) - 1)
+    assert f"found {len(TEXT):,} bytes" in refuse(path)
 
 
-# Damage.
+# Damaged runs.
 
 WRONG = (None, "text", [], {}, ["text"], -1, 0, 0.5, True, math.nan, math.inf, 10**400, 1e300, 1e-300)
 
 
-def paths(node, path=()):
-    """Return where everything in a document is."""
+def find_places(node, place=()):
+    """Return the place of every value in a document: the keys that lead to it."""
     inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [path, *(found for key, value in inner for found in paths(value, (*path, key)))]
+    return [place, *(found for key, value in inner for found in find_places(value, (*place, key)))]
 
 
-# One path of each kind: what is true of one slice of one worker is so of all.
-SEEN = {}
-for place in paths(DOCUMENT)[1:]:
-    SEEN.setdefault(tuple(0 if isinstance(key, int) else key for key in place), place)
-NODES = [*SEEN.values()]
+# One place of each kind, because the slices and workers are all alike.
+PLACES = list(
+    {tuple(0 if isinstance(key, int) else key for key in place): place for place in find_places(DOCUMENT)[1:]}.values()
+)
 
 
-def damaged(path, change):
-    """Return the document with ``change(parent, key)`` done at a path."""
-    document = copy.deepcopy(DOCUMENT)
-    parent = document
-    for key in path[:-1]:
+def damage(place, change):
+    """Return the document after ``change(parent, key)`` for a place."""
+    parent = document = json.loads(TEXT)
+    for key in place[:-1]:
         parent = parent[key]
-    change(parent, path[-1])
+    change(parent, place[-1])
     return document
 
 
-def is_refused_or_judged(document):
-    """And what is judged can be shown, and be the baseline of another run."""
-    try:
-        run = from_json(document, "a file")
-    except RunError as error:
-        assert str(error).startswith("a file: expected ")
-        assert len(str(error).splitlines()) == 1
-        return
-    for verdicts in (judge.judge(run), judge.judge(run, RUN), judge.judge(RUN, run)):
-        assert worst(verdicts) in Outcome
-        tables.verdict_lines(verdicts)
-        tables.verdict_markdown(verdicts, tables.describe_environments(run.recording))
-    baseline.select_baseline([run], RUN.conditions, ["int8"])
-    for group in group_summaries(summarize_run(run)):
-        page.report_text([group])
-
-
-def removed(parent, key):
+def remove(parent, key):
     del parent[key]
 
 
-def test_whatever_is_missing_the_run_is_refused_or_can_be_judged():
-    for path in NODES:
-        is_refused_or_judged(damaged(path, removed))
+def put(value):
+    return lambda parent, key: parent.__setitem__(key, value)
 
 
-@settings(max_examples=250)
-@given(st.sampled_from(NODES), st.sampled_from(WRONG))
-def test_whatever_is_of_another_kind_the_run_is_refused_or_can_be_judged(path, wrong):
-    is_refused_or_judged(damaged(path, lambda parent, key: parent.__setitem__(key, wrong)))
+def assert_refused_or_usable(path, document):
+    """Assert that the run is refused in one line, or can be judged, shown and be a baseline."""
+    path.write_text(json.dumps(document))
+    try:
+        run = read_run(path)
+    except RunError as error:
+        assert str(error).startswith(f"{path}: expected ")
+        assert len(str(error).splitlines()) == 1
+        return
+    verdicts = [*judge_run(run), *judge_run(run, RUN), *judge_run(RUN, run)]
+    assert worst(verdicts) in Outcome
+    verdict_markdown(verdicts, describe_environments(run.recording))
+    select_baseline([run], RUN.conditions, ["int8"])
+    report_markdown(group_summaries(summarize_run(run)))
 
 
-def test_what_is_missing_is_named():
-    for key in ("recording", "workload", "floors", "exempt", "cases", "failures", "date", "outcome"):
-        with pytest.raises(RunError, match=f"damaged one: no '{key}'"):
-            from_json(damaged((run_file.KEY, key), removed), "a file")
-    with pytest.raises(RunError, match="a plan without a scheme"):
-        nothing = damaged(
-            (run_file.KEY, "recording", "plan", "schemes"), lambda parent, key: parent.__setitem__(key, [])
-        )
-        from_json(nothing, "a file")
-    seconds = (run_file.KEY, "recording", "seconds", HERE)
-    with pytest.raises(RunError, match="times of"):
-        from_json(damaged((*seconds, "int8"), removed), "a file")
-    with pytest.raises(RunError, match="nothing of bf16 there"):
-        from_json(damaged((run_file.KEY, "recording", "environments", THERE, "absent", "bf16"), removed), "a file")
-    with pytest.raises(RunError, match="times for each of 8 workers"):
-        from_json(damaged((*seconds, "int8", 3), removed), "a file")
-    with pytest.raises(RunError, match="times for each of 8 workers"):
-        from_json(damaged((*seconds, "int8", 3, 1), removed), "a file")
-    with pytest.raises(RunError, match="a time of int8"):
-        from_json(damaged((*seconds, "int8", 3, 1), lambda parent, key: parent.__setitem__(key, 0)), "a file")
+def test_run_without_any_one_value_is_refused_or_usable(path):
+    for place in PLACES:
+        assert_refused_or_usable(path, damage(place, remove))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(PLACES), st.sampled_from(WRONG))
+def test_run_with_any_wrong_value_is_refused_or_usable(path, place, wrong):
+    assert_refused_or_usable(path, damage(place, put(wrong)))
+
+
+RECORDING = (KEY, "recording")
+INT8_SECONDS = (*RECORDING, "here", "seconds", "int8")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        *(
+            (damage((KEY, name), remove), f"damaged one: Object missing required field `{name}`")
+            for name in ("recording", "workload", "limits", "exempt", "cases", "date")
+        ),
+        (damage((*RECORDING, "plan", "schemes"), put([])), "a plan without a scheme"),
+        (damage((*RECORDING, "plan", "workers"), put(0)), "workers must be at least 1, found 0"),
+        (damage((*RECORDING, "plan", "workers"), put(7)), "not 2 times for each of 7 processes"),
+        (damage((*RECORDING, "there", "absent", "bf16"), remove), "no figures of bf16 there"),
+        (damage(INT8_SECONDS, remove), "times of float32, float32 again for the models"),
+        (damage((*INT8_SECONDS, 3), remove), "not 2 times for each of 8 processes"),
+        (damage((*INT8_SECONDS, 3, 1), remove), "not 2 times for each of 8 processes"),
+        (damage((*INT8_SECONDS, 3, 1), put(0)), "a time of int8 that is out of range"),
+        (
+            damage((*RECORDING, "here", "fidelity", "int8", "losses"), put([3.0])),
+            "not one loss for each window of int8",
+        ),
+        (damage((*RECORDING, "there", "fidelity", "int8", "losses"), put([5e306] * 10)), "overflow"),
+        (damage((*RECORDING, "there", "fidelity", "int8", "losses"), put([math.inf, -math.inf] * 5)), "-inf + inf"),
+        (damage((*RECORDING, "plan", "tokens"), put(10**400)), "int too large"),
+        (damage((*RECORDING, "here", "sizes", "int8", "parts", "rnn"), put(2**63)), "a size of int8"),
+        (damage((*RECORDING, "here", "sizes", "int8", "total"), put(0)), "a size of int8 that is out of range"),
+        (
+            damage((KEY, "limits", "int8", "default", "kl", "at_most"), put("little")),
+            "Expected `float | null`, got `str`",
+        ),
+        (damage((KEY, "date"), put("yesterday")), "Invalid isoformat string: 'yesterday'"),
+    ],
+)
+def test_damaged_run_is_refused_by_a_line_that_names_the_damage(path, document, message):
+    path.write_text(json.dumps(document))
+    assert message in refuse(path)

@@ -1,106 +1,147 @@
-"""Laws of runs: figures are of the same slices, windows and weights; runs of other conditions are told apart."""
+"""Laws of runs: figures come from the same slices and windows, and runs under other conditions are told apart."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
 from lstmq import batchify, next_words
-from lstmq.gate import judge
-from lstmq.gate.processes import HERE, THERE
-from lstmq.gate.runs import conditions, describe_workload, differences
+from lstmq.gate.recording import FLOAT32_COPY, Plan, ratios
+from lstmq.gate.runs import conditions, describe_workload
 from lstmq.gate.statistics import interval_over_processes
-from lstmq.gate.verdicts import Outcome, worst
-from lstmq.gate.worker import FLOAT32_COPY
 from lstmq.quantization.schemes import FLOAT32
 from lstmq.workload.subject import Subject, Workload
-from strategies import FAR, SECONDS, SIZES, a_run, slices, stream
+from runs import FIDELITY, LIMITS, MACHINE, SECONDS, SIZES, WORKLOAD, make_environment, make_run, make_slices
+from strategies import random_ids
+
+# Conditions.
+
+
+def on_machine(**changes):
+    return make_run(make_environment(machine=replace(MACHINE, **changes)))
+
+
+def with_window(bptt):
+    run = make_run()
+    return replace(run, recording=replace(run.recording, plan=replace(run.recording.plan, bptt=bptt)))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("then", "differences"),
     [
-        ({"told": {"machine": {"cpu": "another"}}}, "cpu a processor now, another then"),
-        ({"told": {"machine": {"isa": "avx512_vnni"}}}, "isa avx2 now, avx512_vnni then"),
-        ({"told": {"machine": {"engine": "qnnpack"}}}, "engine x86 now, qnnpack then"),
-        ({"told": {"machine": {"threads": 2}}}, "threads 1 now, 2 then"),
+        (on_machine(cpu="another"), ["cpu a processor now, another then"]),
+        (on_machine(isa="avx512_vnni"), ["isa avx2 now, avx512_vnni then"]),
+        (on_machine(engine="qnnpack"), ["engine x86 now, qnnpack then"]),
+        (on_machine(kernels="portable"), ["kernels avx2 now, portable then"]),
+        (on_machine(threads=2), ["threads 1 now, 2 then"]),
         (
-            {"workload": {"speed": "a model", "loss": "a model", "fingerprint": "fedcba"}},
-            "workload 0123456789abcdef now, fedcba then",
+            make_run(workload=replace(WORKLOAD, fingerprint="fedcba")),
+            ["workload 0123456789abcdef now, fedcba then"],
         ),
-        ({"tokens": 50}, "slice 100 now, 50 then"),
-        ({"told": {"machine": {"torch": "2.14.0"}}}, None),
-        ({"told": {"machine": {"python": "3.14.0"}}}, None),
-        ({"date": "another"}, None),
-        ({"floors": {}}, None),
-        ({"here": {name: slices(seconds, workers=8, each=2) for name, seconds in SECONDS.items()}}, None),
+        (with_window(1), ["window 25 now, 1 then"]),
+        (make_run(tokens=50), ["slice 100 now, 50 then"]),
+        (on_machine(cpu="another", threads=2), ["cpu a processor now, another then", "threads 1 now, 2 then"]),
+        (on_machine(torch="2.14.0"), []),
+        (on_machine(python="3.14.0"), []),
+        (make_run(date="another"), []),
+        (make_run(limits={}), []),
+        (make_run({model: make_slices(seconds, workers=8, slices=2) for model, seconds in SECONDS.items()}), []),
     ],
 )
-def test_runs_are_of_the_same_conditions_or_it_is_told_which_differ(change, told):
-    assert differences(a_run().conditions, a_run(**change).conditions) == ([told] if told else [])
+def test_conditions_of_two_runs_differ_in_what_changes_the_figures_except_torch(then, differences):
+    assert make_run().conditions.differences(then.conditions) == differences
+    assert (make_run().conditions == then.conditions) == (not differences)
 
 
-def test_another_window_is_another_condition():
-    other = a_run()
-    other.recording.plan["bptt"] = 1
-    assert differences(a_run().conditions, other.conditions) == ["window 25 now, 1 then"]
+def test_conditions_are_known_before_the_session_is_measured():
+    run = make_run()
+    assert conditions(MACHINE, WORKLOAD, run.recording.plan) == run.conditions
 
 
-def test_all_that_differs_is_told():
-    nothing = conditions({}, {}, {})
-    assert nothing.keys() == {"cpu", "isa", "engine", "native", "threads", "workload", "window", "slice"}
-    assert len(differences(a_run().conditions, nothing)) == 7
+# Workloads.
 
 
-def test_a_fingerprint_is_of_shapes_weights_and_ids_and_of_nothing_else(model):
-    def of(**change):
-        facts = {"model": model, "stream": next_words(batchify(stream(30, 50, 0), 1)), "origin": "a"}
-        subject = Subject(**facts | change)
-        return describe_workload(Workload(speed=subject, loss=subject))["fingerprint"]
+def make_subject(model, tokens=50, seed=0, origin="a test"):
+    return Subject(model=model, stream=next_words(batchify(random_ids(30, tokens, seed), 1)), origin=origin)
 
-    other = copy.deepcopy(model)
-    other.decoder.bias.data[0] += 1
-    assert of() == of(origin="b") == of(model=copy.deepcopy(model))
-    assert len({of(), of(model=other), of(stream=next_words(batchify(stream(30, 50, 1), 1)))}) == 3
-    assert describe_workload(
-        Workload(
-            speed=Subject(model=model, stream=next_words(batchify(stream(30, 5, 0), 1)), origin="one"),
-            loss=Subject(model=model, stream=next_words(batchify(stream(30, 5, 0), 1)), origin="two"),
-        )
-    ).items() >= {("speed", "one"), ("loss", "two")}
+
+def fingerprint(subject):
+    return describe_workload(Workload(speed=subject, loss=subject)).fingerprint
+
+
+def test_fingerprint_depends_on_weights_and_ids_only(model):
+    changed = copy.deepcopy(model)
+    changed.decoder.bias.data[0] += 1
+    same = {fingerprint(make_subject(copy.deepcopy(model), origin="another")), fingerprint(make_subject(model))}
+    assert len(same) == 1
+    assert len({*same, fingerprint(make_subject(changed)), fingerprint(make_subject(model, seed=1))}) == 3
+
+
+def test_fingerprint_of_a_bfloat16_stream_is_computed(model):
+    subject = make_subject(model)
+    stream = replace(subject.stream, inputs=subject.stream.inputs.bfloat16())
+    assert fingerprint(replace(subject, stream=stream)) != fingerprint(subject)
+
+
+def test_describe_workload_names_both_origins(model):
+    workload = Workload(speed=make_subject(model, origin="one"), loss=make_subject(model, origin="two"))
+    description = describe_workload(workload)
+    assert (description.speed, description.loss) == ("one", "two")
 
 
 # Figures.
 
 
-def test_the_figures_are_ratios_of_the_same_slices_and_differences_from_float32():
-    """Of made-up seconds: worker by worker, float32 takes 3, 4, ... times as long as int8."""
-    float32 = [[float(worker + 3)] * 4 for worker in range(9)]
-    run = a_run({FLOAT32: float32, FLOAT32_COPY: float32, "int8": [[1.0] * 4] * 9})
+def test_figures_are_ratios_of_the_same_slices_and_differences_from_float32():
+    """In process after process, float32 takes 3, 4, ... times as long as int8."""
+    float32 = [[float(process + 3)] * 4 for process in range(9)]
+    run = make_run({FLOAT32: float32, FLOAT32_COPY: float32, "int8": [[1.0] * 4] * 9})
     figures = run.figures("int8")
     assert figures["speedup"] == run.speedup("int8") == interval_over_processes(float32)
     assert (figures["speedup"].median, figures["speedup"].lower, figures["speedup"].upper) == (7, 3, 11)
     assert figures["size_ratio"].median == SIZES[FLOAT32] / SIZES["int8"]
-    assert figures["loss_difference"].median == pytest.approx(FAR["int8"][0] - FAR[FLOAT32][0])
-    assert (figures["kl"].median, figures["agreement"].median) == FAR["int8"][1:]
-    assert run.us_per_token(HERE, FLOAT32) == 7 / 100 * 1e6
-    run.recording.plan["columns"] = 5
-    assert run.us_per_token(HERE, FLOAT32) == pytest.approx(7 / 500 * 1e6)
-    assert run.fidelity(HERE, "int8").loss == pytest.approx(FAR["int8"][0])
+    assert figures["loss_difference"].median == FIDELITY["int8"].loss - FIDELITY[FLOAT32].loss
+    assert (figures["kl"].median, figures["agreement"].median) == (FIDELITY["int8"].kl, FIDELITY["int8"].agreement)
 
 
-def test_a_mean_loss_is_over_tokens_and_not_over_windows():
-    run = a_run()
-    run.recording.environments[HERE]["fidelity"]["int8"] |= {"losses": [1.0, 4.0], "tokens": [2, 1]}
-    assert run.fidelity(HERE, "int8").loss == 2
+def test_figures_without_a_divergence_lack_its_metrics():
+    """A loss that is not a cross-entropy comes without them."""
+    fidelity = {model: replace(result, kl=None, agreement=None) for model, result in FIDELITY.items()}
+    run = make_run(make_environment(fidelity=fidelity))
+    assert run.figures("int8").keys() == {"speedup", "size_ratio", "loss_difference"}
 
 
-def test_ratios_are_of_slices_that_both_read():
-    here = {FLOAT32: [[3.0, None]], FLOAT32_COPY: [[3.0, None]], "int8": [[1.0, 2.0]]}
-    run = a_run(here, here)
-    assert run.ratios((HERE, FLOAT32), (HERE, "int8")) == [[3.0]]
-    assert run.ratios((HERE, "int8"), (THERE, "int8")) == [[1.0, 1.0]]
+def test_us_per_token_is_the_median_over_processes_per_token_and_column():
+    run = make_run({FLOAT32: [[0.3, 0.1, 0.2], [0.5, 0.5, None], [0.7, 0.9, 0.8]]}, tokens=100)
+    assert run.us_per_token(FLOAT32) == pytest.approx(5_000)
+    plan = replace(run.recording.plan, columns=5)
+    assert run.recording.here.us_per_token(FLOAT32, plan) == pytest.approx(1_000)
 
 
-def test_the_builder_builds_what_can_be_judged():
-    """So that what tests say of made-up runs is of runs."""
-    assert worst(judge.judge(a_run(there={}), a_run())) is Outcome.PASS
+def test_ratios_come_from_slices_that_both_models_read():
+    assert ratios([[3.0, None], [8.0, 6.0]], [[1.0, 2.0], [4.0, 2.0]]) == [[3.0], [2.0, 3.0]]
+
+
+def test_least_speedup_is_the_limit_unless_exempt_or_absent():
+    assert make_run().least_speedup("int8") == LIMITS["int8"].default["speedup"].at_least
+    assert make_run(exempt=["speedup"]).least_speedup("int8") is None
+    assert make_run(limits={}).least_speedup("int8") is None
+
+
+# Plans.
+
+
+@pytest.mark.parametrize("name", ["workers", "slices", "tokens", "bptt", "threads", "columns"])
+def test_plan_refuses_numbers_below_one(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
+        Plan(schemes=("int8",), **{name: 0})
+
+
+def test_plan_refuses_a_negative_number_of_quantized_slices():
+    with pytest.raises(ValueError, match="quantized_slices must be at least 0, found -1"):
+        Plan(schemes=("int8",), quantized_slices=-1)
+
+
+def test_clock_is_cpu_time_with_one_thread_and_else_wall_time():
+    assert Plan(schemes=()).clock == "cpu"
+    assert Plan(schemes=(), threads=2).clock == "wall"
