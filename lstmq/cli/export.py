@@ -11,6 +11,7 @@ from lstmq.files import atomic_write, check_folder
 from lstmq.quantization import FLOAT32, SCHEMES
 
 FP32, INT8 = "ort-fp32", "ort-int8"
+SCHEME_NAMES = [name for name in SCHEMES if name.startswith("ort-")]
 TOLERANCE = 1e-4  # nats per token, for float32
 TOLERANCE_INT8 = 0.02  # share of the loss, for int8. A wrong graph differs by more.
 
@@ -18,11 +19,7 @@ TOLERANCE_INT8 = 0.02  # share of the loss, for int8. A wrong graph differs by m
 @click.command("export")
 @model_options
 @stream_options
-@click.option(
-    "--scheme",
-    type=click.Choice([name for name in SCHEMES if name.startswith("ort-")]),
-    help=f"Quantization scheme. [{FP32}]",
-)
+@click.option("--scheme", type=click.Choice(SCHEME_NAMES), help=f"Quantization scheme. [{FP32}]")
 @click.option("--int8", is_flag=True, help=f"Short for --scheme {INT8}.")
 @click.option("--out", type=FILE, required=True, help="File to write, such as model.onnx.")
 def export_command(
@@ -56,27 +53,16 @@ def export_command(
     torch.set_num_threads(threads)
     subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))
-    compared = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, subject.stream, bptt)
-    float32 = compared[FLOAT32].loss
-    measured = Measurement(
-        loss=compared[scheme].loss,
-        float32=float32,
-        kl=compared[scheme].kl,
-        tokens=subject.stream.tokens,
-        origin=subject.origin,
-    )
-    metadata = Metadata(
-        scheme=scheme,
-        config=model.config,
-        vocabulary=subject.dictionary.idx2word,
-        measured=measured,
-        lstmq=__version__,
-        torch=str(torch.__version__),
-    )
+    stream, origin, words = subject.stream, subject.origin, subject.dictionary.idx2word
+    compared = compare_predictions(subject.model, {FLOAT32: subject.model, scheme: model}, stream, bptt)
+    float32, result = compared[FLOAT32].loss, compared[scheme]
+    measured = Measurement(loss=result.loss, float32=float32, kl=result.kl, tokens=stream.tokens, origin=origin)
+    versions = {"lstmq": __version__, "torch": str(torch.__version__)}
+    metadata = Metadata(scheme=scheme, config=model.config, vocabulary=words, measured=measured, **versions)
     with atomic_write(out) as path:
         write_onnx(path, OnnxFile(model=model, metadata=metadata))
         written = read_onnx(path)
-        loss = evaluate(written.model, subject.stream, bptt)
+        loss = evaluate(written.model, stream, bptt)
         tolerance = TOLERANCE if scheme == FP32 else TOLERANCE_INT8 * float32
         if written.metadata != metadata or not abs(loss - float32) <= tolerance:
             raise ValueError(
@@ -84,5 +70,5 @@ def export_command(
             )
         size = path.stat().st_size
     click.echo(f"{out}: {scheme}, {size / 1e6:.2f} MB, read back and evaluated on:")
-    click.echo(subject.origin)
+    click.echo(origin)
     click.echo(f"loss {loss:.6f} nats per token, {loss - float32:+.6f} from torch's float32")

@@ -18,12 +18,7 @@ WORDS_PER_LINE = 20
 @model_options
 @scheme_option
 @click.option("--words", type=int, default=1000, help="Number of words.")
-@click.option(
-    "--temperature",
-    type=float,
-    default=1.0,
-    help="Below 1 prefers likely words, above 1 unlikely ones. 0 always takes the likeliest.",
-)
+@click.option("--temperature", type=float, default=1.0, help="Higher is more random; 0 takes the likeliest word.")
 @click.option("--seed", type=SEED, help="The same seed gives the same text. [random]")
 @click.option("--out", type=FILE, help="Write the text to this file. [standard output]")
 def generate_command(

@@ -27,6 +27,11 @@ def cast_to_bfloat16(model: ModelT) -> ModelT:
     return copy.deepcopy(model).to(torch.bfloat16).eval()
 
 
+def compile_in_bfloat16(model: LSTMModel) -> "CompiledModel":
+    """Return a copy of a float32 model in bfloat16 that torch.compile compiles. Errors as for the cast."""
+    return CompiledModel(cast_to_bfloat16(model))
+
+
 def missing_compiler() -> str:
     """Return what torch.compile needs and this machine does not have; empty if it has all."""
     default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")  # torch's own choice

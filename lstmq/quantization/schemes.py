@@ -6,6 +6,7 @@ is first used.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 from lstmq.errors import QuantizationError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 FLOAT32 = "float32"  # stands for the model before quantization
 ALL = "all"  # stands for all schemes
-Quantizer = Callable[[Any], "nn.Module"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,114 +36,71 @@ class Scheme:
     """
 
     summary: str
-    quantize: Quantizer
+    quantize: Callable[[Any], "nn.Module"]
     missing: Callable[[], str] = str
     slow_without: Callable[[], str] = str
     language_models_only: bool = False
     default: bool = True
 
 
-def _torch_ao(embedding: str | None = None) -> Quantizer:
-    def quantize(model: "nn.Module") -> "nn.Module":
-        from lstmq.quantization.torch_ao import quantize_dynamic
+def _lazy(module: str, function: str, *arguments: Any) -> Callable[..., Any]:
+    """Return a function that imports ``function`` when it is called, and passes it ``arguments`` after its own."""
 
-        return quantize_dynamic(model, embedding)
+    def call(*first_arguments: Any) -> Any:
+        return getattr(import_module(f"lstmq.quantization.{module}"), function)(*first_arguments, *arguments)
 
-    return quantize
-
-
-def _bfloat16(model: "nn.Module") -> "nn.Module":
-    from lstmq.quantization.bfloat16 import cast_to_bfloat16
-
-    return cast_to_bfloat16(model)
+    return call
 
 
-def _compiled(model: Any) -> "nn.Module":
-    from lstmq.quantization.bfloat16 import CompiledModel, cast_to_bfloat16
-
-    return CompiledModel(cast_to_bfloat16(model))
-
-
-def _missing_compiler() -> str:
-    from lstmq.quantization.bfloat16 import missing_compiler
-
-    return missing_compiler()
-
-
-def _native(model: Any) -> "nn.Module":
-    from lstmq.quantization.native import quantize_native
-
-    return quantize_native(model)
-
-
-def _missing_kernels() -> str:
-    from lstmq.quantization.native import missing_kernels
-
-    return missing_kernels()
-
-
-def _onnx(*operators: str) -> Quantizer:
-    def quantize(model: Any) -> "nn.Module":
-        from lstmq.quantization.onnx import to_onnx_model
-
-        return to_onnx_model(model, operators)
-
-    return quantize
-
-
-def _missing_packages() -> str:
-    from lstmq.quantization.onnx import missing_packages
-
-    return missing_packages()
-
+_missing_onnx_packages = _lazy("onnx", "missing_packages")
 
 SCHEMES: Mapping[str, Scheme] = {
     "int8": Scheme(
         summary="LSTM and linear layers in int8",
-        quantize=_torch_ao(),
+        quantize=_lazy("torch_ao", "quantize_dynamic"),
     ),
     "int8-embedding": Scheme(
         summary="int8, and the embedding's rows in 8 bits",
-        quantize=_torch_ao("quint8"),
+        quantize=_lazy("torch_ao", "quantize_dynamic", "quint8"),
     ),
     "int8-embedding4": Scheme(
         summary="int8, and the embedding's rows in 4 bits",
-        quantize=_torch_ao("quint4x2"),
+        quantize=_lazy("torch_ao", "quantize_dynamic", "quint4x2"),
     ),
     "bf16": Scheme(
         summary="everything in bfloat16",
-        quantize=_bfloat16,
+        quantize=_lazy("bfloat16", "cast_to_bfloat16"),
     ),
     "bf16-compile": Scheme(
         summary="everything in bfloat16, compiled by torch",
-        quantize=_compiled,
-        missing=_missing_compiler,
+        quantize=_lazy("bfloat16", "compile_in_bfloat16"),
+        missing=_lazy("bfloat16", "missing_compiler"),
         language_models_only=True,
         default=False,
     ),
     "int8-native": Scheme(
         summary="everything in int8, with the kernels of this package",
-        quantize=_native,
-        slow_without=_missing_kernels,
+        quantize=_lazy("native", "quantize_native"),
+        slow_without=_lazy("native", "missing_kernels"),
         language_models_only=True,
     ),
     "ort-fp32": Scheme(
         summary="float32 in ONNX Runtime",
-        quantize=_onnx(),
-        missing=_missing_packages,
+        quantize=_lazy("onnx", "to_onnx_model"),
+        missing=_missing_onnx_packages,
         language_models_only=True,
         default=False,
     ),
     "ort-int8": Scheme(
         summary="everything in int8 in ONNX Runtime",
-        quantize=_onnx("LSTM", "MatMul", "Gather"),
-        missing=_missing_packages,
+        quantize=_lazy("onnx", "to_onnx_model", ("LSTM", "MatMul", "Gather")),
+        missing=_missing_onnx_packages,
         language_models_only=True,
     ),
     "ort-int8-linear-lstm": Scheme(
         summary="LSTM and linear layers in int8 in ONNX Runtime",
-        quantize=_onnx("LSTM", "MatMul"),
-        missing=_missing_packages,
+        quantize=_lazy("onnx", "to_onnx_model", ("LSTM", "MatMul")),
+        missing=_missing_onnx_packages,
         language_models_only=True,
         default=False,
     ),
