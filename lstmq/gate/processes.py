@@ -54,6 +54,10 @@ class Environment:
         variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         return cls(name="there", command=(str(python), *WORKER), variables=variables)
 
+    def start(self) -> "WorkerProcess":
+        """Return a worker, which starts when its ``with`` block is entered."""
+        return WorkerProcess(self)
+
 
 class WorkerProcess:
     """A worker, as a context manager: the process starts on entering and ends on leaving."""

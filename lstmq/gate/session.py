@@ -47,14 +47,12 @@ def measure(
             with ExitStack() as stack:
                 # Both start at the same time, and take turns in starting first, so that only the environment differs.
                 ordered = environments if number % 2 else environments[::-1]
-                workers = {each.name: stack.enter_context(WorkerProcess(each)) for each in ordered}
+                workers = {environment.name: stack.enter_context(environment.start()) for environment in ordered}
                 loaded = _load(workers, plan, files, number)
                 if number == 0:
                     seconds = SECONDS_PER_TOKEN * workload.loss.stream.tokens
-                    recordings = {
-                        each.name: _describe(workers[each.name], loaded[each.name], files, seconds)
-                        for each in environments
-                    }
+                    names = [environment.name for environment in environments]
+                    recordings = {name: _describe(workers[name], loaded[name], files, seconds) for name in names}
                 slices.append(_draw_slices(plan, length, generator))
                 where = f"worker {number + 1} of {plan.workers}"
                 _read_slices(recordings, workers, loaded, plan, slices[-1], generator, where, on_slice)
