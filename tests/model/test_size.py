@@ -8,7 +8,7 @@ from lstmq import LSTMModel, ModelConfig, model_size, quantize
 from strategies import models
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(models(max_width=40))
 def test_model_size_equals_the_bytes_of_a_saved_file(tmp_path_factory, model):
     path = tmp_path_factory.getbasetemp() / "size"

@@ -45,7 +45,7 @@ def test_dictionary_numbers_words_in_order_of_first_occurrence(text):
     assert len(dictionary) == len(dictionary.word2idx) == len(dictionary.idx2word)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(texts, texts, texts)
 def test_corpus_ids_spell_the_text_and_read_back_unchanged(folder, train, valid, test):
     corpus = Corpus(write(folder, train, valid, test))
