@@ -1,0 +1,63 @@
+"""A worker of the gate that is broken: ``python broken_worker.py '{"fake_clock": 0.01}'``."""
+
+import os
+import random
+import signal
+import sys
+import time
+
+from sabotage import Sabotage
+
+from lstmq import evaluate, quantize
+from lstmq.gate import worker
+
+SLICES_BEFORE_KILL = 20
+FLOAT32_SECONDS, INT8_SECONDS = 2.5, 1.0  # of a slice on the fake clock
+
+
+class Saboteur:
+    """Stands in for what a worker quantizes, evaluates and measures time with."""
+
+    def __init__(self, sabotage):
+        self.sabotage = sabotage
+        self.generator = random.Random(0)
+        self.seconds = 0.0
+        self.slices = 0
+
+    def quantize(self, model, scheme, engine):
+        quantized = quantize(model, scheme, engine)
+        quantized.scheme = scheme  # so that evaluate knows it
+        return quantized
+
+    def evaluate(self, model, stream, bptt):
+        self.slices += 1
+        if self.slices == SLICES_BEFORE_KILL:
+            self.kill()
+        scheme = getattr(model, "scheme", None)
+        factor = 1 + self.sabotage.int8_slower if scheme == "int8" else 1
+        if self.sabotage.fake_clock is not None:
+            noise = self.generator.uniform(-1, 1) * self.sabotage.fake_clock
+            self.seconds += (INT8_SECONDS if scheme else FLOAT32_SECONDS) * factor * (1 + noise)
+            return 0.0
+        start = time.process_time()
+        loss = evaluate(model, stream, bptt)
+        end = start + (time.process_time() - start) * factor
+        while factor > 1 and time.process_time() < end:
+            pass
+        return loss
+
+    def cpu_time(self):
+        return time.process_time() if self.sabotage.fake_clock is None else self.seconds
+
+    def kill(self):
+        if self.sabotage.kill == "worker":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.sabotage.kill == "session":
+            os.kill(os.getppid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sabotage = Sabotage.from_json(sys.argv[1])
+    sabotage.break_process()
+    saboteur = Saboteur(sabotage)
+    worker.main(worker.Worker(saboteur.quantize, saboteur.evaluate, saboteur.cpu_time))

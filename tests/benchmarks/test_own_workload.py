@@ -1,0 +1,53 @@
+"""Laws: a user's own workload is gated as the built-in one is: limits, baseline, other environment, broken schemes."""
+
+import shutil
+
+import pytest
+
+from benchmarks.suite import CHECKOUT
+
+TAGGER = CHECKOUT / "docs" / "tagger" / "tagger.py"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def own(run_pytest, tmp_path):
+    """A function that runs the benchmarks of the tagger in docs/ with further options, on a fake clock."""
+
+    def run(*options, workload=f"{TAGGER}:workload", **sabotage):
+        few = ["--gate-workers", 1, "--gate-slices", 8, "--benchmark-storage", f"file://{tmp_path / 'storage'}"]
+        common = [CHECKOUT / "benchmarks", "--gate-workload", workload, *few]
+        return run_pytest(*common, *options, sabotage={"fake_clock": 0.01} | sabotage)
+
+    return run
+
+
+def test_own_workload_is_judged_by_its_limits_its_baseline_and_another_environment(own, other_python, lstmq, tmp_path):
+    first = own("--benchmark-autosave")
+    required = ("--benchmark-compare", "--gate-baseline=require")
+    second = own(*required, "--gate-against", other_python(fake_clock=0))
+    for result in first, second:
+        assert result.exit_code == 0, result
+        assert "2 passed" in result.output  # float32 and int8
+        assert {*result.verdicts.values()} == {"PASS", "----"}
+    for question in ("against int8 slower", "against int8 kl", "baseline int8 kept speedup", "baseline int8 bytes"):
+        assert second.verdicts[question] == "PASS", second
+    assert "speed and size: a tagger with seeded weights" in first.output
+    judged_again = lstmq("gate", max((tmp_path / "storage").rglob("*.json")))
+    assert judged_again.exit_code == 0, judged_again
+
+
+def test_broken_schemes_fail_with_own_workload(own, tmp_path):
+    limits, row = tmp_path / "limits.toml", "size_ratio = { at_least = 1.9 }\n"
+    limits.write_text(f"[int8]\n{row}[as_float]\n{row}[linear_only]\n{row}", encoding="utf-8")
+    result = own("--gate-limits", limits, broken_schemes=True)
+    assert result.exit_code == 1, result
+    outcomes = {name: result.verdicts[f"limit {name} size_ratio"] for name in ("int8", "as_float", "linear_only")}
+    assert outcomes == {"int8": "PASS", "as_float": "FAIL", "linear_only": "FAIL"}
+
+
+def test_own_workload_without_limits_is_a_usage_error(own, tmp_path):
+    shutil.copy(TAGGER, tmp_path)
+    result = own(workload="tagger.py:workload")
+    result.check_usage_error(f"your own workload needs its own limits: --gate-limits FILE, or {tmp_path}/limits.toml")
