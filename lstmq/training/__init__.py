@@ -1,4 +1,4 @@
-"""Training by truncated backpropagation through time."""
+"""Trains language models by truncated backpropagation through time."""
 
 import lazy_loader
 

@@ -4,7 +4,12 @@ from .config import TrainConfig as TrainConfig
 from .distributed import process_group as process_group
 from .log import TrainingLog as TrainingLog
 from .log import plot_log as plot_log
-from .trainer import EpochResult as EpochResult
-from .trainer import StepResult as StepResult
+from .results import EpochResult as EpochResult
+from .results import StepResult as StepResult
+from .results import TrainingError as TrainingError
+from .run import Outputs as Outputs
+from .run import read_state as read_state
+from .run import resume_path as resume_path
+from .run import run_training as run_training
+from .run import saved_settings as saved_settings
 from .trainer import Trainer as Trainer
-from .trainer import TrainingError as TrainingError

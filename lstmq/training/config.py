@@ -18,15 +18,18 @@ class TrainConfig:
         lr: learning rate. The default suits SGD with clipping; AdamW needs about 0.001.
         clip: largest norm of the gradient.
         optimizer: ``sgd`` or ``adamw``.
-        dtype: ``float32``; or ``bfloat16``: products in bfloat16 under autocast, weights and loss in float32.
-        seed: seeds the dropout of each step.
+        dtype: ``float32``; or ``bfloat16``, which computes products in bfloat16 under autocast, and keeps weights and
+            loss in float32.
+        seed: seed of the dropout.
 
     Raises:
         ValueError: if a number is out of range, or a name is unknown.
 
     Example:
-        >>> TrainConfig(epochs=2, lr=5.0).batch_size
-        20
+        >>> from lstmq import TrainConfig
+        >>> config = TrainConfig(epochs=2, lr=5.0)
+        >>> config.batch_size, config.bptt
+        (20, 35)
     """
 
     epochs: int = 5

@@ -1,4 +1,4 @@
-"""The processes that share a training run, or the one that has it alone: :class:`Ranks`."""
+"""Shares a training run between processes: :func:`process_group` joins them, :class:`ProcessGroup` passes tensors."""
 
 import os
 from collections.abc import Iterator
@@ -8,14 +8,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lstmq.errors import one_line
+
 
 class ProcessGroup:
-    """The default process group of ``torch.distributed``, if there is one. But for ``shard``, all must call alike.
+    """The default process group of ``torch.distributed``, or this process alone if there is no group.
+
+    All processes must call :meth:`gather`, :meth:`mean` and :meth:`any` in the same order.
+
+    Args:
+        device: the device of the tensors of this process.
 
     Attributes:
-        rank: of this process, from 0.
-        size: how many there are.
-        device: that their tensors are on.
+        rank: number of this process, from 0.
+        size: number of processes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,59 +29,72 @@ class ProcessGroup:
         self.rank, self.size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
     def shard(self, columns: Tensor) -> Tensor:
-        """Return this process's part of what has a column in dimension 1 for every one of the batch, on its device."""
-        part = columns.shape[1] // self.size
-        return columns[:, self.rank * part : (self.rank + 1) * part].contiguous().to(self.device)
+        """Return the columns of this process, on its device.
 
-    def gather(self, part: Tensor) -> Tensor:
-        """Return what :meth:`shard` was given, on the CPU."""
+        Args:
+            columns: any dtype, shape ``(n, bsz, ...)``, where ``bsz`` is a multiple of the number of processes.
+
+        Returns:
+            Shape ``(n, bsz // size, ...)``.
+        """
+        width = columns.shape[1] // self.size
+        return columns[:, self.rank * width : (self.rank + 1) * width].contiguous().to(self.device)
+
+    def gather(self, shard: Tensor) -> Tensor:
+        """Return the columns of all processes, on the CPU: the opposite of :meth:`shard`."""
         if self.size == 1:
-            return part.cpu()
-        parts = [torch.empty_like(part) for _ in range(self.size)]
-        dist.all_gather(parts, part.contiguous())
-        return torch.cat(parts, dim=1).cpu()
+            return shard.cpu()
+        shards = [torch.empty_like(shard) for _ in range(self.size)]
+        dist.all_gather(shards, shard.contiguous())
+        return torch.cat(shards, dim=1).cpu()
 
     def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of the processes' values."""
+        """Return the mean of a float tensor over all processes."""
         if self.size > 1:
             value = value.clone()
             dist.all_reduce(value)
         return value / self.size
 
-    def any(self, says_so: bool) -> bool:
-        """Return whether any of them says so."""
+    def any(self, value: bool) -> bool:
+        """Return whether the value is true in any process."""
         if self.size == 1:
-            return says_so
-        votes = torch.tensor(float(says_so), device=self.device)
-        dist.all_reduce(votes)
-        return bool(votes)
+            return value
+        count = torch.tensor(float(value), device=self.device)
+        dist.all_reduce(count)
+        return bool(count)
 
 
 @contextmanager
 def process_group(device: str) -> Iterator[tuple[torch.device, bool]]:
-    """Join the processes that torchrun started, if it did; give this one's device, and whether it is to write.
+    """Join the other processes in the block, if torchrun started this one.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. ``auto`` is a GPU if there is one.
+
+    Yields:
+        The device of this process, and whether this process is the one that writes files and prints.
 
     Raises:
-        ValueError: if there is no such device.
+        ValueError: if the device does not exist.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
-        place = torch.device(device)
-        if place.type not in ("cpu", "cuda"):
-            raise RuntimeError("expected cpu or cuda")
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:  # torch says either, of a device that it has not
-        raise ValueError(f"no device {device!r}: {str(error).partition(chr(10))[0]}") from None
+        torch_device = torch.device(device)
+        if torch_device.type not in ("cpu", "cuda"):
+            raise ValueError("expected cpu or cuda")
+        torch.empty(1, device=torch_device)
+    except (RuntimeError, AssertionError, ValueError) as error:  # torch raises the first two
+        raise ValueError(f"no device {device!r}: {one_line(error)}") from None
     if "WORLD_SIZE" not in os.environ:
-        yield place, True
+        yield torch_device, True
         return
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
+    dist.init_process_group("nccl" if torch_device.type == "cuda" else "gloo")
     try:
-        yield place, dist.get_rank() == 0
+        yield torch_device, dist.get_rank() == 0
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The curves of a training run: written line by line, read, and drawn."""
+"""The log of a training run: :class:`TrainingLog` writes it, :func:`plot_log` draws it."""
 
 import json
 from pathlib import Path
@@ -10,32 +10,33 @@ from lstmq.files import atomic_write
 
 
 class TrainingLog:
-    """A file of JSON objects, one a line, each with ``event``, ``epoch`` and ``step`` (both counted from 1) and more.
+    """A file with one JSON object per line, as a context manager.
 
-    Lines past the position that a resumed run goes on from are taken out first, since it will write them again.
+    Each object has an ``event``, ``step`` or ``epoch``; the ``epoch`` and ``step`` that it is about, both from 1; and
+    more values. A resumed run repeats the steps after its last save, so their lines are removed first.
 
     Args:
-        path: of the file; without one, nothing is written.
-        epoch: epochs that are done.
-        step: steps of the next epoch that are done.
+        path: the file; ``None`` writes nothing.
+        epoch: number of finished epochs. A new run has 0.
+        step: number of finished steps of the next epoch.
 
     Raises:
-        ValueError: if what is there to go on from is not the log of a run.
-        OSError: if it cannot be written.
+        ValueError: if a resumed run finds another file than a log.
+        OSError: if the file cannot be written.
     """
 
     def __init__(self, path: Path | None, epoch: int = 0, step: int = 0) -> None:
         self._file = None
         if path:
             if path.exists() and not path.is_file():
-                raise ValueError(f"expected a file for the log, which a resumed run reads, found {path}")
-            kept = [] if (epoch, step) == (0, 0) else _lines(path, epoch, step)
+                raise ValueError(f"expected a file for the log, because a resumed run reads it, found {path}")
+            lines = [] if (epoch, step) == (0, 0) else _lines_before(path, epoch, step)
             with atomic_write(path) as temporary:
-                temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+                temporary.write_text("".join(lines), encoding="utf-8")
             self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, event: str, epoch: int, step: int, **values: Any) -> None:
-        """Add a line."""
+        """Append a line."""
         if self._file:
             self._file.write(json.dumps({"event": event, "epoch": epoch, "step": step, **values}) + "\n")
 
@@ -49,25 +50,30 @@ class TrainingLog:
             self._file.close()
 
 
-def _lines(path: Path, epoch: int, step: int) -> list[str]:
-    """Return the log's lines up to a position, less one that was cut off."""
-    kept = []
+def _lines_before(path: Path, epoch: int, step: int) -> list[str]:
+    """Return the lines of a log up to a position, without a last line that was cut off."""
+    lines = []
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             break
         try:
             record = json.loads(line)
-            last = epoch if record["event"] == "epoch" else epoch + 1
-            if record["epoch"] < last or (record["epoch"] == last and (last == epoch or record["step"] <= step)):
-                kept.append(line.rstrip("\n"))
+            is_step = record["event"] == "step"  # the line of an epoch comes after its last step
+            if record["epoch"] <= epoch or (is_step and record["epoch"] == epoch + 1 and record["step"] <= step):
+                lines.append(line)
         except (KeyError, TypeError, ValueError):
             raise ValueError(f"{path} is not the log of a run: expected JSON objects, found {line[:40]!r}") from None
-    return kept
+    return lines
 
 
 def plot_log(log: Path, path: Path) -> None:
-    """Draw the losses of a log over its steps, in what :func:`check_plot` passes."""
+    """Draw the losses of a log over its epochs.
+
+    Args:
+        log: a file that :class:`TrainingLog` wrote.
+        path: the figure; :func:`~lstmq.figures.check_figure_path` accepts it.
+    """
     from matplotlib.figure import Figure
 
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -75,9 +81,10 @@ def plot_log(log: Path, path: Path) -> None:
     axes = figure.subplots()
     steps = [record for record in records if record["event"] == "step"]
     epochs = [record for record in records if record["event"] == "epoch"]
-    axes.plot([r["epoch"] - 1 + r["step"] / r["of"] for r in steps], [r["loss"] for r in steps], lw=0.7, label="a step")
-    for key, label in (("train_loss", "train, an epoch"), ("valid_loss", "valid")):
-        axes.plot([r["epoch"] for r in epochs], [r[key] for r in epochs], marker="o", label=label)
+    positions = [record["epoch"] - 1 + record["step"] / record["steps"] for record in steps]
+    axes.plot(positions, [record["loss"] for record in steps], lw=0.7, label="step")
+    for key, label in (("train_loss", "train, mean of an epoch"), ("valid_loss", "valid")):
+        axes.plot([record["epoch"] for record in epochs], [record[key] for record in epochs], marker="o", label=label)
     axes.set(xlabel="epochs", ylabel="loss, nats per token")
     axes.legend()
     axes.grid(alpha=0.3)

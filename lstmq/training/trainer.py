@@ -1,7 +1,7 @@
-"""Training by truncated backpropagation through time: :class:`TrainConfig`, :class:`Trainer`.
+"""Trains a model by truncated backpropagation through time: :class:`Trainer`.
 
 The recipe is that of PyTorch's word language model example: plain SGD with clipped gradients, a learning rate that is
-divided by 4 whenever the validation loss has not improved, and the best model kept.
+divided by 4 whenever the validation loss does not improve, and the best model kept.
 """
 
 import math
@@ -10,65 +10,64 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lstmq.errors import one_line
 from lstmq.model import LSTMModel, evaluate, repackage_hidden
 from lstmq.text import batchify, get_batch
 from lstmq.training.config import TrainConfig
 from lstmq.training.distributed import ProcessGroup
+from lstmq.training.results import EpochResult, StepResult, TrainingError
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}
-VALID_BATCH_SIZE = 10  # the number of columns that the example validates on
+VALID_BATCH_SIZE = 10  # columns; as in the example
+GPU_STEPS = 20  # steps before the loss is read from a GPU, because reading it waits for the GPU
 CHANGEABLE = {"epochs", "lr", "clip"}  # settings that a resumed run may change
 
 
-class StepResult(NamedTuple):
-    """What one or a few steps came to; all of them were finite."""
-
-    epoch: int  # from 0
-    step: int  # windows of this epoch that are done
-    steps: int  # of them that this is about, the last ones
-    loss: float  # their mean, in nats per token
-    tokens: int  # read in them, by all processes
-
-
-class EpochResult(NamedTuple):
-    """What a whole epoch came to."""
-
-    epoch: int  # from 0
-    lr: float  # that it was trained with
-    loss: float  # mean over the epoch, with dropout, in nats per token
-    valid_loss: float  # after it
-    improved: bool  # this is the best model so far
-
-
-class TrainingError(ValueError):
-    """A run that cannot go on."""
-
-
 class Trainer:
-    """A run: all that changes while it goes on, so that it can be written down and taken up again.
+    """A training run. It can be saved after every step, and resumed.
 
-    On a CPU, a run that is taken up again ends bit by bit where it would have ended. (On a GPU, torch offers no such
-    thing: its LSTM keeps a random state of its own there.)
+    On a CPU, a resumed run ends with the same bits as an uninterrupted one. (On a GPU it does not, because torch's LSTM
+    has its own random state there.)
 
-    In a process group (``torch.distributed``), every process is given the same arguments and trains its own share of
-    the columns; gradients are averaged. torch's global generator is seeded anew at every step, from the seed and
-    the position, so that the dropout of a step does not depend on where a run was interrupted.
+    In a process group of ``torch.distributed``, all processes get the same arguments. Each trains on its own columns,
+    and they average their gradients. Each step seeds torch's global generator from the seed and the position, so that
+    dropout does not depend on where a run was interrupted.
 
     Args:
-        model: float32, on the device to train on; it is trained in place.
-        train: int64, shape ``(tokens,)``.
-        valid: int64, shape ``(tokens,)``.
-        config: how.
+        model: float32, on the device to train on. It is trained in place.
+        train: int64 ids, shape ``(tokens,)``.
+        valid: int64 ids, shape ``(tokens,)``.
+        config: how to train.
+
+    Attributes:
+        steps: number of steps of an epoch.
+        epoch: number of finished epochs.
+        step: number of finished steps of the next epoch.
+        best_loss: smallest validation loss so far, in nats per token.
+        group: the process group.
 
     Raises:
-        ValueError: if a stream is too short, or the columns cannot be shared out evenly.
+        ValueError: if a text is too short, or the batch size is not a multiple of the number of processes.
+
+    Example:
+        >>> import torch
+        >>> from lstmq import LSTMModel, ModelConfig, TrainConfig, Trainer
+        >>> text = torch.arange(5).repeat(40)  # 0 1 2 3 4 0 1 ...
+        >>> shape = ModelConfig(ntoken=5, ninp=8, nhid=8, nlayers=1, dropout=0.0)
+        >>> model = LSTMModel(shape, torch.Generator().manual_seed(0))
+        >>> trainer = Trainer(model, text, text, TrainConfig(epochs=1, batch_size=4, bptt=10, lr=5.0))
+        >>> *steps, epoch = trainer.run()
+        >>> [result.step for result in steps]
+        [1, 2, 3, 4, 5]
+        >>> epoch.valid_loss < steps[0].loss
+        True
     """
 
     def __init__(self, model: LSTMModel, train: Tensor, valid: Tensor, config: TrainConfig) -> None:
@@ -83,43 +82,44 @@ class Trainer:
             raise ValueError(
                 f"too little text: {config.batch_size} columns of {len(train):,} tokens, {len(valid):,} to validate on"
             )
-        self.steps = math.ceil((len(self.source) - 1) / config.bptt)  # an epoch
+        self.steps = math.ceil((len(self.source) - 1) / config.bptt)
         self.network: nn.Module = DistributedDataParallel(model) if self.group.size > 1 else model
         self.optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=config.lr)
-        # torch.manual_seed would seed every device, and note down from where each time.
-        gpu = self.device.type == "cuda"
-        self._dropout = torch.cuda.default_generators[self.device.index or 0] if gpu else torch.default_generator
+        # torch.manual_seed would seed every device, which takes longer.
+        is_gpu = self.device.type == "cuda"
+        self._generator = torch.cuda.default_generators[self.device.index or 0] if is_gpu else torch.default_generator
         self.epoch = self.step = 0
         self.hidden = model.init_hidden(self.source.shape[1])
-        self.loss_sum = 0.0  # of this epoch, nats per token times steps of a column
+        self.loss_sum = 0.0  # of this epoch: the loss of each step times its length
         self.best_loss = math.inf
         self.best = self._weights()
         self._corpus = zlib.crc32(valid.numpy().tobytes(), zlib.crc32(train.numpy().tobytes()))
 
     def run(self) -> Iterator[StepResult | EpochResult]:
-        """Train to the end, yielding after every step (a few on a GPU, which is not to wait for us) and every epoch.
+        """Train to the end, and yield a result after every step (on a GPU, after a few) and after every epoch.
 
-        Whenever it yields, :meth:`state` is that of a good run.
+        You can save the run with :meth:`state` whenever it yields.
 
         Raises:
             TrainingError: if the loss or the gradient is not finite.
         """
-        together = 1 if self.device.type == "cpu" else 20
+        together = 1 if self.device.type == "cpu" else GPU_STEPS
         while self.epoch < self.config.epochs:
             self.network.train()
             steps = self._train()
             while self.step < self.steps:
-                yield self._look(torch.stack(list(islice(steps, together))).tolist())
+                yield self._finish_steps(torch.stack(list(islice(steps, together))).tolist())
             yield self._finish_epoch()
 
     def _train(self) -> Iterator[Tensor]:
-        """Train on the rest of the epoch; yield a step's loss and gradient's norm before clipping, shape ``(2,)``.
+        """Train on the rest of the epoch, and yield the loss and the gradient's norm of each step, shape ``(2,)``.
 
-        That one generator takes all steps keeps a step's logits until the next has its own: freed in between, their
-        memory would go back to the system and be faulted in again, at 5 to 10 % of a small model's time.
+        As a generator, it keeps the logits of a step until the next step has its own. Otherwise their memory would go
+        back to the system and be mapped again, which takes 5 to 10 % of the time of a small model.
         """
         for step in range(self.step, self.steps):
-            self._dropout.manual_seed(zlib.crc32(repr((self.config.seed, self.epoch, step, self.group.rank)).encode()))
+            position = (self.config.seed, self.epoch, step, self.group.rank)
+            self._generator.manual_seed(zlib.crc32(repr(position).encode()))
             data, targets = get_batch(self.source, step * self.config.bptt, self.config.bptt)
             self.optimizer.zero_grad(set_to_none=True)
             with self._autocast():
@@ -131,24 +131,24 @@ class Trainer:
             self.hidden = repackage_hidden(hidden)
             yield torch.stack([self.group.mean(loss.detach()), norm])
 
-    def _look(self, seen: list[list[float]]) -> StepResult:
-        """Count the steps of these losses and norms as done, if all were finite."""
-        total, read = 0.0, 0
-        for step, (loss, norm) in enumerate(seen, start=self.step):
+    def _finish_steps(self, results: list[list[float]]) -> StepResult:
+        """Count steps as finished, if their losses and norms are finite."""
+        loss_sum, length = 0.0, 0
+        for step, (loss, norm) in enumerate(results, start=self.step):
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise self._blown_up(step + 1, f"the loss is {loss} and its gradient's norm {norm}")
+                raise self._diverged(step + 1, f"the loss is {loss} and its gradient's norm {norm}")
             n = min(self.config.bptt, len(self.source) - 1 - step * self.config.bptt)
-            total, read = total + loss * n, read + n
-        self.loss_sum += total
-        self.step += len(seen)
-        return StepResult(self.epoch, self.step, len(seen), total / read, read * self.config.batch_size)
+            loss_sum, length = loss_sum + loss * n, length + n
+        self.loss_sum += loss_sum
+        self.step += len(results)
+        return StepResult(self.epoch, self.step, len(results), loss_sum / length, length * self.config.batch_size)
 
     def _finish_epoch(self) -> EpochResult:
-        """Validate; keep the model if it is the best, else lower the learning rate; go to the next epoch's start."""
-        mine = torch.tensor(evaluate(self.model, self.valid, self.config.bptt), dtype=torch.float64, device=self.device)
-        valid_loss = self.group.mean(mine).item()  # one figure, so that all come to one decision
+        """Validate, keep the model if it is the best, else lower the learning rate, and start the next epoch."""
+        loss = torch.tensor(evaluate(self.model, self.valid, self.config.bptt), dtype=torch.float64, device=self.device)
+        valid_loss = self.group.mean(loss).item()  # the same number in all processes, so that they decide alike
         if not math.isfinite(valid_loss):
-            raise self._blown_up(self.steps, f"the validation loss is {valid_loss}")
+            raise self._diverged(self.steps, f"the validation loss is {valid_loss}")
         improved, lr = valid_loss < self.best_loss, self._lr()
         if improved:
             self.best_loss, self.best = valid_loss, self._weights()
@@ -160,21 +160,21 @@ class Trainer:
         return result
 
     def best_model(self) -> LSTMModel:
-        """Return a copy of the model that validated best, on the CPU."""
+        """Return a copy of the model with the smallest validation loss, on the CPU."""
         model = LSTMModel(self.model.config)
         model.load_state_dict(self.best)
         return model
 
     def state(self) -> dict[str, Any]:
-        """Return all that :meth:`restore` needs, as tensors and plain numbers; every process must call it.
+        """Return what :meth:`restore` needs, as tensors and plain numbers. All processes must call it.
 
-        The tensors are the run's own: they are to be written down, or copied, before it goes on.
+        The tensors share memory with the run. Save or copy them before the run goes on.
 
         Raises:
-            TrainingError: if a weight is not finite: there would be no going on from it.
+            TrainingError: if a weight is not finite.
         """
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters()):
-            raise self._blown_up(self.step, "a weight is not finite")
+            raise self._diverged(self.step, "a weight is not finite")
         return {
             "model_config": asdict(self.model.config),
             "train_config": asdict(self.config),
@@ -187,40 +187,38 @@ class Trainer:
         }
 
     def restore(self, state: Any) -> None:
-        """Go on where :meth:`state` was taken.
+        """Continue from a state that :meth:`state` returned.
+
+        ``epochs``, ``lr`` and ``clip`` may differ. A new ``lr`` takes effect at once; with the old one, the run keeps
+        the learning rate that it had reached.
 
         Raises:
-            TrainingError: if it is the state of another run: of another model, corpus or config. Epochs, lr and clip
-                may differ, so that a run can go on for longer, or more carefully: a new lr is taken at once, while
-                the old one stands for what has become of it so far.
+            TrainingError: if the state is of another model, corpus or config, or not the state of a run.
         """
-        here = {**asdict(self.model.config), **asdict(self.config), "corpus": self._corpus}
+        now = {**asdict(self.model.config), **asdict(self.config), "corpus": self._corpus}
         try:
-            there = {**state["model_config"], **state["train_config"], "corpus": state["corpus"]}
-            for name in ("corpus", *(here.keys() - CHANGEABLE - {"corpus"})):
-                if there[name] != here[name]:
-                    raise TrainingError(f"it is of another run: its {name} is {there[name]}, this one's {here[name]}")
+            then = {**state["model_config"], **state["train_config"], "corpus": state["corpus"]}
+            for name in ("corpus", *(now.keys() - CHANGEABLE - {"corpus"})):
+                if then[name] != now[name]:
+                    raise TrainingError(f"it is of another run: its {name} is {then[name]}, expected {now[name]}")
             if state["position"][0] > self.config.epochs:
-                raise TrainingError(
-                    f"{state['position'][0]} epochs are done, more than the {self.config.epochs} asked for"
-                )
+                raise TrainingError(f"it has {state['position'][0]} finished epochs, more than {self.config.epochs}")
             self.epoch, self.step, self.loss_sum, self.best_loss = state["position"]
             h, c = (self.group.shard(part) for part in state["hidden"])
             self.hidden, self.best = (h, c), dict(state["best"])
-            self.best_model()  # so that it is known to be one
+            self.best_model()  # checks the weights
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(dict(state["optimizer"]))
-            if there["lr"] != self.config.lr:
+            if then["lr"] != self.config.lr:
                 self._set_lr(self.config.lr)
         except TrainingError:
             raise
         except (AttributeError, KeyError, TypeError, IndexError, RuntimeError, ValueError) as error:
-            raise TrainingError(f"it is not the state of a run: {str(error).partition(chr(10))[0]}") from None
+            raise TrainingError(f"it is not the state of a run: {one_line(error)}") from None
 
-    def _blown_up(self, step: int, what: str) -> TrainingError:
-        where = f"epoch {self.epoch + 1}, step {step}"
+    def _diverged(self, step: int, reason: str) -> TrainingError:
         rates = f"the learning rate ({self._lr():g}) or the clipping norm ({self.config.clip:g})"
-        return TrainingError(f"{where}: {what}: lower {rates}")
+        return TrainingError(f"epoch {self.epoch + 1}, step {step}: {reason}: lower {rates}")
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.detach().to("cpu", copy=True) for key, value in self.model.state_dict().items()}

@@ -207,6 +207,7 @@ def test_agreement_is_a_share_of_all_targets_of_a_step():
     assert fidelity.loss == pytest.approx(evaluate(model, stream, 5), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_compare_command_measures_the_example_of_the_docs():
     result = CliRunner().invoke(
         main, ["compare", "--workload", f"{TAGGER}:workload", "--tokens", "50", "--scheme", "int8"]
