@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 @click.option("--json", "json_file", type=FILE, help="Also write the figures to this file.")
 def compare_command(
     *,
-    threads: int,
     engine: str | None,
     tokens: int | None,
     bptt: int,
@@ -48,14 +47,12 @@ def compare_command(
     and size are those of the tutorial's full shape on 5,000 tokens, and the loss is that of a small model trained on
     the bundled sample.
     """
-    import torch
     from rich.console import Console
 
     from lstmq import report
     from lstmq.comparison import compare, describe_machine
     from lstmq.workload import load_workload, user_errors
 
-    torch.set_num_threads(threads)
     console = Console()
     workload = load_workload(**files, tokens=tokens, spec=spec)
     console.print(workload.speed.model, highlight=False, markup=False)

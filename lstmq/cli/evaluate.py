@@ -15,7 +15,6 @@ from lstmq.quantization import FLOAT32
 @scheme_option
 def evaluate_command(
     *,
-    threads: int,
     engine: str | None,
     tokens: int | None,
     bptt: int,
@@ -23,12 +22,9 @@ def evaluate_command(
     **files: Unpack[Files],
 ) -> None:
     """Print the loss and the perplexity of one model on the test split."""
-    import torch
-
     from lstmq.model import LSTMModel, mean_loss, perplexity, window_losses
     from lstmq.workload import load_text_subject
 
-    torch.set_num_threads(threads)
     subject = load_text_subject(**files, tokens=tokens)
     model = quantize_for(subject.model, scheme, engine)
     windows = []

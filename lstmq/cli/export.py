@@ -24,7 +24,6 @@ TOLERANCE_INT8 = 0.02  # share of the loss, for int8. A wrong graph differs by m
 @click.option("--out", type=FILE, required=True, help="File to write, such as model.onnx.")
 def export_command(
     *,
-    threads: int,
     engine: str | None,
     tokens: int | None,
     bptt: int,
@@ -50,7 +49,6 @@ def export_command(
         raise click.UsageError(f"--int8 means --scheme {INT8}, found --scheme {scheme}")
     scheme = scheme or (INT8 if int8 else FP32)
     check_folder(out)
-    torch.set_num_threads(threads)
     subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))
     stream, origin, words = subject.stream, subject.origin, subject.dictionary.idx2word

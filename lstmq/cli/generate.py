@@ -23,7 +23,6 @@ WORDS_PER_LINE = 20
 @click.option("--out", type=FILE, help="Write the text to this file. [standard output]")
 def generate_command(
     *,
-    threads: int,
     engine: str | None,
     scheme: str,
     words: int,
@@ -38,7 +37,6 @@ def generate_command(
     from lstmq.model import generate
     from lstmq.workload import load_text_subject
 
-    torch.set_num_threads(threads)
     subject = load_text_subject(**files)
     model = quantize_for(subject.model, scheme, engine)
     generator = torch.Generator()

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., None])
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(path_type=Path)
-THREADS = click.IntRange(1, 1024)
 SEED = click.IntRange(0, 2**63 - 1)
 
 
@@ -35,7 +34,7 @@ def model_options(command: Command) -> Command:
             metavar="E",
             help="Torch's int8 backend: x86, fbgemm, onednn or qnnpack. [torch's default]",
         ),
-        click.option("--threads", type=THREADS, default=1, help="Number of threads."),
+        threads_option(default=1, help="Number of threads."),
         click.option("--vocabulary", type=FOLDER, help="Corpus that the checkpoint was trained on. [--corpus]"),
         click.option("--checkpoint", type=FILE, help="Trained model: .pth, .safetensors or .onnx. [bundled sample]"),
         click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 after a fetch. [bundled sample]"),
@@ -51,6 +50,20 @@ def _check_engine(_context: click.Context, _option: click.Parameter, engine: str
 
         check_engine(engine)
     return engine
+
+
+def threads_option(default: int | None, help: str) -> Callable[[Command], Command]:
+    """Return the option that sets the number of threads that torch uses."""
+
+    def set_threads(context: click.Context, _option: click.Parameter, threads: int | None) -> None:
+        if threads and not context.resilient_parsing:  # completing a command line must not import torch
+            import torch
+
+            torch.set_num_threads(threads)
+
+    return click.option(
+        "--threads", type=click.IntRange(1, 1024), default=default, callback=set_threads, expose_value=False, help=help
+    )
 
 
 def stream_options(command: Command) -> Command:

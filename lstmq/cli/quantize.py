@@ -15,20 +15,17 @@ NATIVE = "int8-native"
 @model_options
 @click.option("--scheme", type=click.Choice([NATIVE]), default=NATIVE, help="Quantization scheme.")
 @click.option("--out", type=FILE, required=True, help="File to write, such as model.int8.safetensors.")
-def quantize_command(*, threads: int, engine: str | None, scheme: str, out: Path, **files: Unpack[Files]) -> None:
+def quantize_command(*, engine: str | None, scheme: str, out: Path, **files: Unpack[Files]) -> None:
     """Write the model in int8, as a safetensors file of about a quarter of the size.
 
     Pass the file to `lstmq evaluate` and `lstmq generate` as --checkpoint, with the corpus that the model was trained
     on.
     """
-    import torch
-
     from lstmq.quantization import quantize
     from lstmq.quantization.native import NativeModel, save_native
     from lstmq.workload import load_text_subject
 
     check_folder(out)
-    torch.set_num_threads(threads)
     subject = load_text_subject(**files)
     model = cast(NativeModel, quantize(subject.model, scheme, engine))
     save_native(model, subject.dictionary, out)

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from lstmq.cli.interrupts import interrupts
-from lstmq.cli.options import FILE, FOLDER, SEED, THREADS
+from lstmq.cli.options import FILE, FOLDER, SEED, threads_option
 from lstmq.errors import prefix_errors
 from lstmq.figures import check_figure_path
 from lstmq.model import ModelConfig
@@ -38,7 +38,7 @@ LEARNING_RATES = {"sgd": CONFIG.lr, "adamw": 0.001}
 @click.option("--device", default="auto", help="cpu, cuda or cuda:N; auto is a GPU if there is one.")
 @click.option("--dtype", type=click.Choice([*DTYPES]), default=CONFIG.dtype, help="Precision of matrix products.")
 @click.option("--seed", type=SEED, default=CONFIG.seed, help="Seed of weights and dropout.")
-@click.option("--threads", type=THREADS, help="Number of threads. [torch's default]")
+@threads_option(default=None, help="Number of threads. [torch's default]")
 @click.option("--resume", is_flag=True, help="Continue the unfinished run in OUT.resume, with its options.")
 @click.option("--save-every", type=click.FloatRange(min=0), default=5.0, help="Minutes between saves to OUT.resume.")
 @click.option(
@@ -57,7 +57,6 @@ def train_command(
     corpus: Path | None,
     out: Path,
     device: str,
-    threads: int | None,
     resume: bool,
     save_every: float,
     log_file: Path | None,
@@ -88,8 +87,6 @@ def train_command(
     )
     from lstmq.workload import find_corpus
 
-    if threads:
-        torch.set_num_threads(threads)
     if plot_file and not log_file:
         raise click.UsageError("--plot draws what --log writes: give both")
     if plot_file:
