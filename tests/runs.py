@@ -1,4 +1,4 @@
-"""Runs of the gate with made-up figures: :func:`make_run`, and a Hypothesis strategy for noisy runs."""
+"""Runs of the gate with made-up figures: :func:`make_run` and :func:`noisy_runs`; and small subjects for real ones."""
 
 import copy
 import json
@@ -8,8 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 
+from lstmq import LSTMModel, ModelConfig, batchify, next_words
 from lstmq.comparison.fidelity import Fidelity
 from lstmq.comparison.machine import Machine
 from lstmq.gate.judge import judge_run
@@ -21,7 +23,8 @@ from lstmq.gate.statistics import ConfidenceInterval
 from lstmq.gate.verdicts import Verdict
 from lstmq.model.size import ModelSize
 from lstmq.quantization.schemes import FLOAT32
-from strategies import seeds
+from lstmq.workload.subject import Subject
+from strategies import random_ids, seeds
 
 MACHINE = Machine(
     cpu="a processor",
@@ -199,3 +202,10 @@ def change_seconds(
         for worker, process in enumerate(seconds[model])
     ]
     return run
+
+
+def make_subject(ntoken: int = 30, tokens: int = 101, seed: int = 0, bsz: int = 1) -> Subject[LSTMModel]:
+    """Return a small float32 model in evaluation mode, and a stream of random ids."""
+    model = LSTMModel(ModelConfig(ntoken=ntoken, ninp=16, nhid=8, nlayers=2), torch.Generator().manual_seed(seed))
+    source = batchify(random_ids(ntoken, tokens, seed), bsz)
+    return Subject(model=model.eval(), stream=next_words(source), origin="a test")

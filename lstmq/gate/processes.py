@@ -18,7 +18,6 @@ import lstmq
 from lstmq.gate.protocol import PROTOCOL, Hello
 
 WORKER = ("-P", "-m", "lstmq.gate.worker")  # -P: the current folder may hold another version of lstmq
-TIMEOUT = 120.0  # seconds without an answer after which a worker is killed
 Answer = TypeVar("Answer")
 
 
@@ -34,11 +33,13 @@ class Environment:
         name: ``here`` or ``there``.
         command: the command that starts a worker.
         variables: its environment variables.
+        timeout: seconds without an answer after which the worker is killed.
     """
 
     name: str
     command: tuple[str, ...]
     variables: Mapping[str, str]
+    timeout: float = 120.0
 
     @classmethod
     def here(cls) -> "Environment":
@@ -98,7 +99,7 @@ class WorkerProcess:
             SessionError: in one line, if the worker speaks another protocol.
         """
         if self._hello is None:
-            answer = self._read_answer(TIMEOUT)
+            answer = self._read_answer(self._environment.timeout)
             if answer.get("protocol") != PROTOCOL:
                 raise self._failure(
                     f"speaks version {answer.get('protocol')} of the protocol (lstmq {answer.get('lstmq')}), "
@@ -117,16 +118,17 @@ class WorkerProcess:
         _ = self.hello
         request = json.dumps({"do": do, **msgspec.to_builtins(arguments)})
         assert self._process.stdin  # noqa: S101 - it is a pipe
+        timeout = self._environment.timeout
         try:
-            with self._time_limit(TIMEOUT):  # a long request waits until the worker reads
+            with self._time_limit(timeout):  # a long request waits until the worker reads
                 self._process.stdin.write(request + "\n")
                 self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._failure(self._ended(TIMEOUT)) from None
+            raise self._failure(self._ended(timeout)) from None
 
     def receive(self, answer: type[Answer], extra_seconds: float = 0.0) -> Answer:
-        """Wait for an answer, at most :data:`TIMEOUT` and so many seconds more."""
-        return self._convert(self._read_answer(TIMEOUT + extra_seconds), answer)
+        """Wait for an answer, for the timeout of the environment and so many seconds more."""
+        return self._convert(self._read_answer(self._environment.timeout + extra_seconds), answer)
 
     def _read_answer(self, timeout: float) -> dict[str, Any]:
         assert self._process.stdout  # noqa: S101 - it is a pipe

@@ -1,0 +1,63 @@
+"""Laws of the transfer of models to workers: what is loaded equals what was dumped, and no file is left behind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lstmq import Stream, evaluate
+from lstmq.gate.protocol import SubjectFile
+from lstmq.gate.transfer import dump_subjects, load_subject
+from lstmq.workload.subject import Subject, Workload
+from runs import make_subject
+from strategies import random_ids
+
+
+def assert_equal(loaded, dumped):
+    assert torch.equal(loaded.stream.inputs, dumped.stream.inputs)
+    assert torch.equal(loaded.stream.targets, dumped.stream.targets)
+    weights = dumped.model.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in loaded.model.state_dict().items())
+    assert evaluate(loaded.model, loaded.stream, 7) == evaluate(dumped.model, dumped.stream, 7)
+    assert not loaded.model.training
+
+
+def test_loaded_subjects_equal_the_dumped_ones():
+    workload = Workload(speed=make_subject(bsz=2), loss=make_subject(12, 50, 1))
+    with dump_subjects(workload) as files:
+        assert (files.speed.which, files.loss.which) == ("speed", "loss")
+        assert_equal(load_subject(files.speed), workload.speed)
+        assert_equal(load_subject(files.loss), workload.loss)
+
+
+def test_subject_for_both_speed_and_loss_is_dumped_once():
+    subject = make_subject(bsz=2)
+    with dump_subjects(Workload(speed=subject, loss=subject)) as files:
+        assert files.speed.folder == files.loss.folder
+        assert_equal(load_subject(files.loss), subject)
+
+
+def test_tensors_that_share_memory_or_have_gaps_are_dumped_each_on_its_own():
+    """safetensors refuses to write such tensors as they are."""
+    ids = random_ids(30, 60, 0).view(20, 3)
+    model = make_subject(bsz=2).model
+    subject = Subject(model=model, stream=Stream(inputs=ids[:, ::2], targets=ids[:, ::2]), origin="a test")
+    model.rnn.bias_hh_l0 = model.rnn.bias_ih_l0
+    with dump_subjects(Workload(speed=subject, loss=subject)) as files:
+        assert_equal(load_subject(files.speed), subject)
+
+
+def test_files_are_deleted_after_the_block_even_if_it_fails():
+    with (
+        pytest.raises(KeyboardInterrupt),
+        dump_subjects(Workload(speed=make_subject(bsz=2), loss=make_subject(12, 50, 1))) as files,
+    ):
+        folder = Path(files.speed.folder).parent
+        assert folder.is_dir()
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+def test_missing_files_are_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        load_subject(SubjectFile(which="speed", made_by="", folder=str(tmp_path / "nowhere")))
