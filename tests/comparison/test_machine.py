@@ -1,10 +1,14 @@
-"""Laws of the machine's description: two processors that differ in speed are told apart, on x86 and on ARM."""
+"""Laws of the description of a machine: processors of different speed have different descriptions, on x86 and ARM."""
 
+import platform
 from pathlib import Path
 
 import pytest
+import torch
 
 from lstmq.comparison.machine import INSTRUCTION_SETS, describe_machine
+from lstmq.quantization import default_engine
+from lstmq.quantization.native import selected_isa
 
 X86 = """processor\t: 0
 model name\t: A Processor 9000
@@ -19,7 +23,7 @@ CPU part\t: {part}
 
 @pytest.fixture
 def describe(monkeypatch):
-    """Give ``describe(text)``: the description of a machine whose ``/proc/cpuinfo`` this is."""
+    """Return a function that describes the machine as if ``/proc/cpuinfo`` held a text; ``None`` for no such file."""
 
     def describe(text):
         def read_text(_, **options):
@@ -33,27 +37,29 @@ def describe(monkeypatch):
     return describe
 
 
-@pytest.mark.parametrize("isa", [*INSTRUCTION_SETS])
-def test_the_best_instructions_there_are_are_told(describe, isa):
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_isa_is_the_best_one_of_the_processor(describe, isa):
     flags = " ".join(INSTRUCTION_SETS[INSTRUCTION_SETS.index(isa) :])
     for text in (X86.format(flags=flags), ARM.format(flags=flags, part="0xd0c")):
-        assert describe(text)["isa"] == isa
+        assert describe(text).isa == isa
 
 
-def test_a_processor_is_told_by_its_name_or_its_part(describe):
-    assert describe(X86.format(flags="avx2"))["cpu"] == "A Processor 9000"
-    one, other = (describe(ARM.format(flags="i8mm", part=part))["cpu"] for part in ("0xd0c", "0xd40"))
-    assert one.endswith(" 0x41 0xd0c")
-    assert other.endswith(" 0x41 0xd40")
+def test_cpu_is_the_name_on_x86_and_the_part_number_on_arm(describe):
+    assert describe(X86.format(flags="avx2")).cpu == "A Processor 9000"
+    assert describe(ARM.format(flags="i8mm", part="0xd0c")).cpu.endswith(" 0x41 0xd0c")
+    assert describe(ARM.format(flags="i8mm", part="0xd40")).cpu.endswith(" 0x41 0xd40")
 
 
-def test_a_machine_that_does_not_say_is_described_as_torch_sees_it(describe):
-    for text in (None, "", "nonsense"):
-        told = describe(text)
-        assert told["cpu"]
-        assert told["isa"]
+@pytest.mark.parametrize("text", [None, "", "nonsense"])
+def test_machine_without_cpuinfo_is_described_by_torch(describe, text):
+    machine = describe(text)
+    assert machine.cpu == (platform.processor() or platform.machine())
+    assert machine.isa == torch.backends.cpu.get_cpu_capability().lower()
 
 
-def test_the_engine_is_the_one_asked_for():
-    assert describe_machine("qnnpack")["engine"] == "qnnpack"
-    assert describe_machine()["engine"] != ""
+def test_versions_threads_and_engine_are_those_of_this_process():
+    machine = describe_machine("qnnpack")
+    assert (machine.engine, machine.kernels, machine.threads) == ("qnnpack", selected_isa(), torch.get_num_threads())
+    assert (machine.torch, type(machine.torch)) == (torch.__version__, str)
+    assert machine.python == platform.python_version()
+    assert describe_machine().engine == default_engine()

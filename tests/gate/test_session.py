@@ -5,6 +5,7 @@ Most sessions here have fake workers, because a real one imports torch first.
 
 import copy
 import itertools
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -248,12 +249,25 @@ def test_session_does_not_change_the_workload():
         assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
+PRINTING_WORKER = """
+from lstmq import quantize
+from lstmq.gate.worker import Worker, main
+
+def print_and_quantize(model, scheme, engine):
+    print("quantizing")
+    return quantize(model, scheme, engine)
+
+main(Worker(quantize=print_and_quantize))
+"""
+
+
 @pytest.mark.slow
 def test_session_of_real_workers_records_what_this_process_computes(started):
-    """Sizes are those of the model that is timed, losses those of the other one."""
+    """Sizes are those of the model that is timed, losses those of the other one. What a worker prints is no answer."""
     plan = Plan(schemes=("int8", "bf16"), workers=1, slices=2, quantized_slices=2, tokens=10, bptt=7)
     here = Environment.here()
-    recording = measure(WORKLOAD, plan, [here, replace(here, name="there")])
+    there = replace(here, name="there", command=(sys.executable, "-P", "-c", PRINTING_WORKER))
+    recording = measure(WORKLOAD, plan, [here, there])
     assert len(started) == 2
     assert recording.plan == plan
     assert [len(slices) for slices in recording.slices] == [4]
