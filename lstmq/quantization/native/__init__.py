@@ -1,4 +1,4 @@
-"""int8 with kernels of this package."""
+"""The int8-native scheme: int8 with the C kernels of this package. The public names are in ``__init__.pyi``."""
 
 import lazy_loader
 

@@ -1,55 +1,78 @@
-"""Int8 models in files of their own: safetensors, nothing in which is ever executed.
+"""Reads and writes int8-native models as safetensors files. Nothing in such a file is ever executed.
 
-The tensors are those of :func:`lstmq.native.shapes`; the metadata say which format this is, the model's configuration,
-and the hash of its words.
+The tensors are those of :func:`~lstmq.quantization.native.weights.state_spec`. The metadata holds the format and its
+version, the model's configuration as JSON, and a hash of the dictionary.
 """
 
-import json
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from lstmq.errors import one_line, prefix_errors
 from lstmq.files import atomic_write
 from lstmq.model import ModelConfig
-from lstmq.quantization.native.model import NativeModel, state_spec
+from lstmq.quantization.native.model import NativeModel
+from lstmq.quantization.native.weights import check_state
 from lstmq.text import Dictionary
 
 FORMAT, VERSION = "lstmq int8-native", "1"
 
 
-def vocabulary_hash(dictionary: Dictionary) -> str:
-    """Return the SHA-256 of the words in their order, as hexadecimal digits."""
-    return sha256("\n".join(dictionary.idx2word).encode()).hexdigest()
-
-
 def save_native(model: NativeModel, dictionary: Dictionary, path: Path) -> None:
-    """Write a model, whole or not at all, and read it back.
+    """Write a model completely or not at all. The file is read back and compared before it replaces an old one.
 
     Raises:
-        ValueError: if what was read back is not what was written.
+        ValueError: if the file does not hold what was written.
         OSError: if the file cannot be written.
     """
-    metadata = {"format": FORMAT, "version": VERSION, "vocabulary": vocabulary_hash(dictionary)}
-    metadata |= {"config": json.dumps(asdict(model.config))}
+    config = msgspec.json.encode(model.config).decode()
+    metadata = {"format": FORMAT, "version": VERSION, "config": config, "vocabulary": _vocabulary_hash(dictionary)}
     state = model.state_dict()
     with atomic_write(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary, metadata)
-        again = load_native(temporary, dictionary).state_dict()
-        if not all(torch.equal(again[name], tensor) for name, tensor in state.items()):
-            raise ValueError(f"{path}: not written: it was read back with other numbers")
+        copy = load_native(temporary, dictionary).state_dict()
+        if not all(torch.equal(copy[name], tensor) for name, tensor in state.items()):
+            raise ValueError(f"{path}: not written, because reading it back gave other numbers")
 
 
 def is_native_file(path: Path) -> bool:
-    """Return whether a file says that it is of this format, whatever its version."""
+    """Return whether a file is an int8-native model of any version, judging by its metadata."""
     try:
         return bool(_metadata(path).get("format") == FORMAT)
     except (SafetensorError, OSError):
         return False
+
+
+def load_native(path: Path, dictionary: Dictionary) -> NativeModel:
+    """Read a model that :func:`save_native` wrote.
+
+    Args:
+        path: a file for which :func:`is_native_file` is true.
+        dictionary: the words that the model was trained on.
+
+    Raises:
+        ValueError: if the file is damaged, has another version or vocabulary, or does not hold the tensors that its
+            configuration requires.
+        OSError: if the file cannot be read.
+    """
+    with prefix_errors(path, SafetensorError), prefix_errors(path):
+        metadata = _metadata(path)
+        if metadata.get("version") != VERSION:
+            raise ValueError(f"expected version {VERSION} of {FORMAT}, found {metadata.get('version')!r:.80}")
+        config = _read_config(metadata.get("config", ""))
+        state = load_file(path)
+        check_state(state, config)
+        _check_values(state)
+    if metadata.get("vocabulary") != _vocabulary_hash(dictionary) or config.ntoken != len(dictionary):
+        raise ValueError(
+            f"{path} is of another vocabulary: it knows {config.ntoken:,} words, others than the corpus has"
+        )
+    return NativeModel(config, state)
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -57,60 +80,24 @@ def _metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def load_native(path: Path, dictionary: Dictionary) -> NativeModel:
-    """Read a model that :func:`save` wrote.
+def _vocabulary_hash(dictionary: Dictionary) -> str:
+    """Return the SHA-256 of the words in order, one word per line, in hexadecimal."""
+    return sha256("\n".join(dictionary.idx2word).encode()).hexdigest()
 
-    Args:
-        path: of a file for which :func:`is_stored` is true.
-        dictionary: the words that it is to know.
 
-    Raises:
-        ValueError: in one line, if it is damaged, of another version or vocabulary, or holds other tensors.
-        OSError: if it cannot be read.
-    """
+def _read_config(text: str) -> ModelConfig:
     try:
-        told = _metadata(path)
-        if told.get("version") != VERSION:
-            raise ValueError(f"expected version {VERSION} of {FORMAT}, found {told.get('version')!r:.80}")
-        config = _config(told.get("config", ""))
-        state = load_file(path)
-        _check(state, config)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if told.get("vocabulary") != vocabulary_hash(dictionary) or config.ntoken != len(dictionary):
-        raise ValueError(f"{path} is of another vocabulary: it knows {config.ntoken:,} words, others than these")
-    return NativeModel(config, state)
+        return msgspec.json.decode(text, type=ModelConfig)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"expected a model configuration, found {text[:80]!r}: {one_line(error)}") from None
 
 
-def _config(text: str) -> ModelConfig:
-    try:
-        told: Any = json.loads(text)
-        numbers = {name: told[name] for name in ("ntoken", "ninp", "nhid", "nlayers")}
-        if not all(type(number) is int for number in numbers.values()):
-            raise TypeError
-        return ModelConfig(**numbers, dropout=float(told["dropout"]))
-    except (KeyError, TypeError, OverflowError, RecursionError, json.JSONDecodeError):
-        raise ValueError(f"expected a model's shape, found {text[:80]!r}") from None
-
-
-def _check(state: dict[str, torch.Tensor], config: ModelConfig) -> None:
-    """See that there is what the configuration calls for, and that a kernel may take it so."""
-    if config.nlayers > len(state):
-        raise ValueError(f"expected {config.nlayers:,} layers, found {len(state)} tensors")
-    expected = state_spec(config)
-    if other := sorted(expected.keys() ^ state.keys()):
-        raise ValueError(
-            f"expected {len(expected)} tensors, found {len(state)}; the first that differs is {other[0]!r:.80}"
-        )
-    for name, (dtype, shape) in expected.items():
-        tensor = state[name]
-        if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"expected {dtype} of shape {shape} for {name}, found {tensor.dtype} of shape {tuple(tensor.shape)}"
-            )
-        if dtype == torch.int8 and int(tensor.min()) < -127:
-            raise ValueError(f"expected integers from -127 to 127 in {name}, found -128")
-        if dtype == torch.float32 and not tensor.isfinite().all():
-            raise ValueError(f"expected finite numbers in {name}, found NaN or infinity")
+def _check_values(state: dict[str, Tensor]) -> None:
+    """Raise ``ValueError`` unless all values are in the range that the kernels expect."""
+    for name, tensor in state.items():
+        if tensor.dtype == torch.int8 and int(tensor.min()) < -127:
+            raise ValueError(f"{name}: expected integers from -127 to 127, found -128")
+        if tensor.dtype == torch.float32 and not tensor.isfinite().all():
+            raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
         if name.endswith("scale") and (tensor < 0).any():
-            raise ValueError(f"expected scales of at least 0 in {name}, found one below")
+            raise ValueError(f"{name}: expected scales of at least 0, found a negative one")

@@ -1,13 +1,14 @@
-/* What is computed number by number, in plain C: each instruction set includes it, and its compiler makes vectors of it.
+/* Everything but the products of integers, in plain C. Each instruction set's file includes this, and the compiler
+ * vectorizes it for that instruction set.
  *
- * Sums are of 16 lanes whatever the vectors' width, and nothing is contracted or reassociated (-ffp-contract=off, no
- * -ffast-math), so that every instruction set gives the same bits.
+ * All instruction sets return the same bits: sums are split over 16 lanes however wide the vectors are, and the
+ * compiler may not contract or reassociate operations (-ffp-contract=off, no -ffast-math).
  */
 #include <string.h>
 
 #include "kernels.h"
 
-static const float ROUND = 12582912.0f; /* 1.5 * 2^23: added and taken away, it rounds half to even */
+static const float ROUND = 12582912.0f; /* 1.5 * 2^23: adding and subtracting it rounds half to even */
 
 static inline int32_t bits(float x) {
     int32_t i;
@@ -21,10 +22,10 @@ static inline float from_bits(int32_t i) {
     return x;
 }
 
-/* A float's bits as an integer whose order is the floats' (compilers make vectors of it), and back. */
-static inline int32_t ordered(int32_t i) { return i ^ ((i >> 31) & 0x7fffffff); }
+/* Map a float's bits to an integer that sorts as the float does, or back. Compilers vectorize an integer maximum. */
+static inline int32_t sortable(int32_t i) { return i ^ ((i >> 31) & 0x7fffffff); }
 
-/* exp(x) within 2e-7 of it, for x in [-87, 88], outside of which it stays what it is there. Constants: Moshier's Cephes. */
+/* exp(x) within a relative error of 2e-7, after clamping x to [-87, 88]. Polynomial: expf of Cephes, by Moshier. */
 static inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
@@ -44,20 +45,20 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 static inline float hyperbolic_tangent(float x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
 
-static void quantize(const float *restrict x, int64_t n, int64_t padded, int8_t *restrict q, float *scale) {
-    int32_t largest = 0; /* as bits: of positive floats, the order is that of integers */
+static void quantize_row(const float *restrict x, int64_t n, int64_t padded, int8_t *restrict q, float *scale) {
+    int32_t largest = 0; /* the bits of positive floats sort as integers do */
     for (int64_t i = 0; i < n; i++) {
         const int32_t magnitude = bits(x[i]) & 0x7fffffff;
         largest = magnitude > largest ? magnitude : largest;
     }
     const float most = from_bits(largest);
-    const float inverse = most > 1e-30f ? 127.0f / most : 0.0f; /* what is smaller is zero: 127 / it would overflow */
+    const float inverse = most > 1e-30f ? 127.0f / most : 0.0f; /* smaller rows are zero: the quotient would overflow */
     for (int64_t i = 0; i < n; i++) q[i] = (int8_t)(bits(x[i] * inverse + ROUND) - bits(ROUND));
     memset(q + n, 0, (size_t)(padded - n));
     *scale = most > 1e-30f ? most / 127.0f : 0.0f;
 }
 
-static void step(const float *restrict gates, int64_t n, float *restrict c, float *restrict h) {
+static void lstm_step(const float *restrict gates, int64_t n, float *restrict c, float *restrict h) {
     const float *input = gates, *forget = gates + n, *cell = gates + 2 * n, *output = gates + 3 * n;
     for (int64_t i = 0; i < n; i++) {
         const float state = sigmoid(forget[i]) * c[i] + sigmoid(input[i]) * hyperbolic_tangent(cell[i]);
@@ -66,13 +67,13 @@ static void step(const float *restrict gates, int64_t n, float *restrict c, floa
     }
 }
 
-static void softmax(const float *restrict logits, int64_t n, float *maximum, double *sum) {
-    int32_t key = ordered(bits(*maximum));
+static void update_softmax(const float *restrict logits, int64_t n, float *maximum, double *sum) {
+    int32_t largest = sortable(bits(*maximum));
     for (int64_t i = 0; i < n; i++) {
-        const int32_t other = ordered(bits(logits[i]));
-        key = other > key ? other : key;
+        const int32_t logit = sortable(bits(logits[i]));
+        largest = logit > largest ? logit : largest;
     }
-    const float most = from_bits(ordered(key));
+    const float most = from_bits(sortable(largest));
     if (most > *maximum) *sum *= exponential(*maximum - most);
     *maximum = most;
     float lane[LANES] = {0}, exponentials[BLOCK];
@@ -84,8 +85,17 @@ static void softmax(const float *restrict logits, int64_t n, float *maximum, dou
     for (int k = 0; k < LANES; k++) *sum += lane[k];
 }
 
-/* The end of a product: integers of one row of activations with some rows of weights, to floats. */
-static inline void finish(int n, const int32_t *restrict integers, float scale, const float *restrict scales,
-                          const float *restrict add, float *restrict out) {
-    for (int k = 0; k < n; k++) out[k] = (float)integers[k] * (scale * scales[k]) + add[k];
+/* Return where the first GROUP columns of a row of weights are. The next ones follow after BLOCK * GROUP bytes. */
+static inline const int8_t *packed_row(const struct matrix *w, int64_t row) {
+    const int64_t in_block = row & (BLOCK - 1);
+    return w->packed + (row - in_block) * w->depth + in_block * GROUP;
+}
+
+/* Finish n sums of a product, those of row m from `column` on: convert them to floats, scale them, and add `add`. */
+static inline void dequantize_add(const struct product *p, int64_t m, int64_t column, int n,
+                                  const int32_t *restrict sums) {
+    const float x_scale = p->x_scale[m], *restrict w_scale = p->w->scale + column;
+    const float *restrict add = p->add + m * p->add_stride + column;
+    float *restrict out = p->out + m * p->w->blocks * BLOCK + column;
+    for (int k = 0; k < n; k++) out[k] = (float)sums[k] * (x_scale * w_scale[k]) + add[k];
 }

@@ -1,7 +1,7 @@
-/* What the kernels share: the model as Python hands it over, and what an instruction set has to give.
+/* The types that the kernels share: the model, one window of it, and what each instruction set implements.
  *
- * All numbers that are int8 lie in [-127, 127]. A row of activations has one scale; so has a row of weights: what it
- * stands for is the integer times the scale. Rows of weights and their depths are padded to multiples of 64.
+ * An int8 integer lies in [-127, 127]. Each row of activations and each row of weights has one float scale: the row's
+ * values are its integers times its scale. Rows of weights and their columns are padded to multiples of 64.
  */
 #ifndef LSTMQ_KERNELS_H
 #define LSTMQ_KERNELS_H
@@ -9,53 +9,77 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BLOCK 64 /* rows of weights that are read together */
-#define GROUP 4  /* columns that are read together: an int32's worth of bytes */
-#define LANES 16 /* numbers that are computed side by side, in vectors of whatever width */
+#define BLOCK 64 /* rows of weights that are stored together */
+#define GROUP 4  /* columns that are stored together: their bytes make one 32-bit number */
+#define LANES 16 /* numbers that are computed side by side, however wide the processor's vectors are */
 
-/* Weights, packed: block by block of rows, in it group by group of columns, in it row by row, its 4 bytes. */
+/* A packed weight matrix: the blocks of rows follow each other; so do the groups of columns in a block, the rows in a
+ * group, and the 4 bytes of a row. */
 struct matrix {
-    const int8_t *packed; /* blocks * BLOCK * depth */
-    const int32_t *sums;  /* of each row's integers, blocks * BLOCK */
-    const float *scale;   /* of each row */
-    const float *bias;    /* of each row */
+    const int8_t *packed;    /* blocks * BLOCK * depth bytes */
+    const int32_t *row_sums; /* the sum of each row's integers: blocks * BLOCK numbers, as in the next two arrays */
+    const float *scale;
+    const float *bias;
     int64_t blocks;
-    int64_t depth;        /* columns, padded */
+    int64_t depth; /* columns, padded */
 };
 
 struct model {
     int64_t ntoken, ninp, nhid, nlayers;
-    const int8_t *encoder;         /* ntoken rows of ninp */
-    const float *encoder_scale;    /* of each row */
-    const struct matrix *input;    /* a layer each: of the four gates, each padded to a multiple of 16 rows */
-    const struct matrix *recurrent;
-    const struct matrix *decoder;  /* its bias is minus infinity where a row is padding */
+    const int8_t *encoder;            /* ntoken rows of ninp integers */
+    const float *encoder_scale;       /* one for each row */
+    const struct matrix *w_input;     /* one for each layer; each of the four gates is padded to a multiple of LANES */
+    const struct matrix *w_recurrent; /* the same */
+    const struct matrix *decoder;     /* the bias of a padding row is minus infinity */
 };
 
-/* What an instruction set computes. All of them give the same bits. */
+/* A window to read. Without targets there is no loss; with neither targets nor logits, only the state is computed. */
+struct window {
+    int64_t n, bsz;         /* steps and columns */
+    const int64_t *input;   /* n rows of bsz ids */
+    const int64_t *targets; /* n rows of bsz ids, or NULL */
+    float *hidden, *cell;   /* the state: nlayers * bsz rows of nhid; read and then overwritten */
+    double *loss;           /* written if there are targets: the cross-entropy summed over them, in nats */
+    float *logits;          /* written unless NULL: n * bsz rows of decoder->blocks * BLOCK */
+    void *workspace;        /* as many bytes as lstmq_workspace_size returns */
+};
+
+/* The product of rows of activations with a weight matrix:
+ *
+ *     out[m][j] = (x[m] . w[j]) * (x_scale[m] * w->scale[j]) + add[m][j]
+ */
+struct product {
+    const struct matrix *w;
+    int64_t rows;
+    const int8_t *x; /* rows of w->depth bytes */
+    const float *x_scale;
+    const float *add;
+    int64_t add_stride; /* floats from one row of `add` to the next; 0 adds the same row, such as a bias, to all */
+    float *out;         /* rows of w->blocks * BLOCK */
+};
+
+/* What an instruction set implements. All instruction sets return the same bits. */
 struct kernel {
-    /* out[m][j] = (x[m] . w[j]) * (scale[m] * w.scale[j]) + add[m][j], of rows m and of blocks from `first` on.
-     * x: rows of w.depth bytes. add and out: rows of floats, `stride` apart, whose first is that of block `first`. */
-    void (*product)(const int8_t *x, const float *scale, int64_t rows, const struct matrix *w, int64_t first,
-                    int64_t blocks, const float *add, int64_t add_stride, float *out, int64_t out_stride);
-    /* x as integers in q, padded with zeros to `padded`, and their scale. */
-    void (*quantize)(const float *x, int64_t n, int64_t padded, int8_t *q, float *scale);
-    /* A step of n units: gates i, f, g, o lie n apart; c is the cell's state, in and out; h the output. */
-    void (*step)(const float *gates, int64_t n, float *c, float *h);
-    /* The running maximum and the sum of exp(logit - maximum), over n more logits, n a multiple of 64. */
-    void (*softmax)(const float *logits, int64_t n, float *maximum, double *sum);
+    void (*matmul)(const struct product *p);
+    /* Write n floats as integers to q, zeros from there to `padded`, and the scale. */
+    void (*quantize_row)(const float *x, int64_t n, int64_t padded, int8_t *q, float *scale);
+    /* One LSTM step of n units. `gates` holds i, f, g, o, n floats each; c is the cell state, read and overwritten;
+     * h is the output. */
+    void (*lstm_step)(const float *gates, int64_t n, float *c, float *h);
+    /* Add n more logits, a multiple of 64, to a running softmax: its maximum, and the sum of exp(logit - maximum). */
+    void (*update_softmax)(const float *logits, int64_t n, float *maximum, double *sum);
 };
 
 extern const struct kernel lstmq_portable;
 #if defined(__x86_64__)
 extern const struct kernel lstmq_avx2, lstmq_avx512_vnni;
-#if (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
-#define LSTMQ_AMX /* older compilers do not know it */
+#if defined(LSTMQ_EMULATE) || (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#define LSTMQ_AMX /* older compilers do not know AMX */
 extern const struct kernel lstmq_amx_int8;
 #endif
 #endif
 
-/* The kernel of a name's place in "portable avx2 avx512_vnni amx_int8", or NULL if it does not run here. */
+/* Return the kernel with this index in "portable avx2 avx512_vnni amx_int8", or NULL if it cannot run here. */
 const struct kernel *lstmq_kernel(int isa);
 
 #endif

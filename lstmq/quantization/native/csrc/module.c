@@ -1,4 +1,4 @@
-/* What makes a Python module of the kernels: nothing but its name. ctypes calls them; this lets setuptools build them. */
+/* An empty Python module: it lets setuptools build and install the library. Python calls the library with ctypes. */
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 

@@ -1,20 +1,19 @@
 /* Plain C, for any processor. */
 #include "elementwise.h"
 
-static void product(const int8_t *x, const float *scale, int64_t rows, const struct matrix *w, int64_t first,
-                    int64_t blocks, const float *add, int64_t add_stride, float *out, int64_t out_stride) {
-    for (int64_t b = 0; b < blocks; b++) {
-        const int8_t *packed = w->packed + (first + b) * BLOCK * w->depth;
-        for (int64_t m = 0; m < rows; m++) {
-            const int8_t *row = x + m * w->depth;
+static void matmul(const struct product *p) {
+    const int64_t depth = p->w->depth;
+    for (int64_t column = 0; column < p->w->blocks * BLOCK; column += BLOCK) {
+        const int8_t *packed = packed_row(p->w, column);
+        for (int64_t m = 0; m < p->rows; m++) {
+            const int8_t *x = p->x + m * depth;
             int32_t sums[BLOCK] = {0};
-            for (int64_t k = 0; k < w->depth; k += GROUP)
+            for (int64_t k = 0; k < depth; k += GROUP)
                 for (int j = 0; j < BLOCK; j++)
-                    for (int i = 0; i < GROUP; i++) sums[j] += row[k + i] * packed[k * BLOCK + j * GROUP + i];
-            finish(BLOCK, sums, scale[m], w->scale + (first + b) * BLOCK, add + m * add_stride + b * BLOCK,
-                   out + m * out_stride + b * BLOCK);
+                    for (int i = 0; i < GROUP; i++) sums[j] += x[k + i] * packed[k * BLOCK + j * GROUP + i];
+            dequantize_add(p, m, column, BLOCK, sums);
         }
     }
 }
 
-const struct kernel lstmq_portable = {product, quantize, step, softmax};
+const struct kernel lstmq_portable = {matmul, quantize_row, lstm_step, update_softmax};

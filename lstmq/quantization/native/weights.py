@@ -1,0 +1,97 @@
+"""The weights of an int8-native model: their names, dtypes and shapes in a state dict."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lstmq.errors import QuantizationError
+from lstmq.model import ModelConfig
+
+MAX_COLUMNS = 2**16  # a sum of more products may overflow an int32
+
+
+class QuantizedRows(NamedTuple):
+    """A matrix whose rows are integers with one scale each."""
+
+    integers: Tensor  # int8, shape (rows, width), from -127 to 127
+    scale: Tensor  # float32, shape (rows,)
+
+
+class LSTMLayer(NamedTuple):
+    """The weights of one LSTM layer. The gates are in torch's order: i, f, g, o."""
+
+    input: QuantizedRows  # 4 * nhid rows; width ninp in the first layer, nhid in the others
+    recurrent: QuantizedRows  # 4 * nhid rows of nhid
+    bias: Tensor  # float32, shape (4 * nhid,), the sum of torch's two biases
+
+
+class Weights(NamedTuple):
+    """All weights of a model."""
+
+    encoder: QuantizedRows  # ntoken rows of ninp
+    layers: list[LSTMLayer]
+    decoder: QuantizedRows  # ntoken rows of nhid
+    decoder_bias: Tensor  # float32, shape (ntoken,)
+
+
+def state_spec(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Return the dtype and shape of every tensor of a model, by its name in the state dict."""
+    gates = 4 * config.nhid
+    matrices = {"encoder": (config.ntoken, config.ninp), "decoder": (config.ntoken, config.nhid)}
+    for i in range(config.nlayers):
+        matrices[f"layers.{i}.input"] = (gates, config.nhid if i else config.ninp)
+        matrices[f"layers.{i}.recurrent"] = (gates, config.nhid)
+    spec: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+    for name, shape in matrices.items():
+        spec[f"{name}.weight"] = (torch.int8, shape)
+        spec[f"{name}.scale"] = (torch.float32, shape[:1])
+        if name.endswith(("input", "decoder")):
+            spec[f"{name}.bias"] = (torch.float32, shape[:1])
+    return spec
+
+
+def check_width(config: ModelConfig) -> None:
+    """Raise :class:`~lstmq.QuantizationError` if the model is too wide for exact products in int32."""
+    if (width := max(config.ninp, config.nhid)) > MAX_COLUMNS:
+        raise QuantizationError(f"expected at most {MAX_COLUMNS:,} columns, found {width:,}")
+
+
+def check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Raise ``ValueError`` unless a state dict has exactly the tensors that the configuration requires."""
+    check_width(config)
+    if config.nlayers > len(state):  # before a loop over the layers, whose number may be absurd
+        raise ValueError(f"expected {config.nlayers:,} layers, found {len(state)} tensors")
+    expected = state_spec(config)
+    if different := sorted(expected.keys() ^ state.keys()):
+        raise ValueError(
+            f"expected {len(expected)} tensors, found {len(state)}; the first difference is {different[0]!r:.80}"
+        )
+    for name, (dtype, shape) in expected.items():
+        check_tensor(name, state[name], dtype, shape)
+
+
+def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Return a contiguous tensor with the same values.
+
+    Raises:
+        ValueError: if the tensor has another dtype or shape, or is not on the CPU.
+    """
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape or tensor.device.type != "cpu":
+        found = f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
+        raise ValueError(f"{name}: expected {dtype} of shape {shape} on the CPU, found {found}")
+    return tensor.contiguous()
+
+
+def weights_from_state(state: Mapping[str, Tensor], config: ModelConfig) -> Weights:
+    """Return the weights in a state dict. They share its memory."""
+
+    def rows(name: str) -> QuantizedRows:
+        return QuantizedRows(state[f"{name}.weight"], state[f"{name}.scale"])
+
+    layers = [
+        LSTMLayer(rows(f"layers.{i}.input"), rows(f"layers.{i}.recurrent"), state[f"layers.{i}.input.bias"])
+        for i in range(config.nlayers)
+    ]
+    return Weights(rows("encoder"), layers, rows("decoder"), state["decoder.bias"])

@@ -1,0 +1,113 @@
+/* The AVX512 and AMX intrinsics that the kernels use, in plain C, as Intel's manual describes the instructions. They
+ * let these kernels run on any x86-64 processor. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* AVX512: vectors are arrays of 16 lanes. */
+
+typedef struct {
+    int32_t lane[16];
+} __m512i;
+typedef struct {
+    float lane[16];
+} __m512;
+
+#define EMULATE(type, name, parameters, value)                 \
+    static inline type name parameters {                       \
+        type result;                                           \
+        for (int i = 0; i < 16; i++) result.lane[i] = (value); \
+        return result;                                         \
+    }
+EMULATE(__m512i, _mm512_setzero_si512, (void), 0)
+EMULATE(__m512i, _mm512_set1_epi32, (int32_t x), x)
+EMULATE(__m512i, _mm512_xor_si512, (__m512i a, __m512i b), a.lane[i] ^ b.lane[i])
+EMULATE(__m512i, _mm512_sub_epi32, (__m512i a, __m512i b), a.lane[i] - b.lane[i])
+EMULATE(__m512i, _mm512_slli_epi32, (__m512i a, unsigned count), (int32_t)((uint32_t)a.lane[i] << count))
+EMULATE(__m512, _mm512_set1_ps, (float x), x)
+EMULATE(__m512, _mm512_cvtepi32_ps, (__m512i a), (float)a.lane[i])
+EMULATE(__m512, _mm512_mul_ps, (__m512 a, __m512 b), a.lane[i] * b.lane[i])
+EMULATE(__m512, _mm512_add_ps, (__m512 a, __m512 b), a.lane[i] + b.lane[i])
+
+static inline __m512i _mm512_loadu_si512(const void *from) {
+    __m512i result;
+    memcpy(&result, from, sizeof result);
+    return result;
+}
+
+static inline __m512 _mm512_loadu_ps(const void *from) {
+    __m512 result;
+    memcpy(&result, from, sizeof result);
+    return result;
+}
+
+static inline void _mm512_storeu_ps(void *to, __m512 a) { memcpy(to, &a, sizeof a); }
+
+/* a's bytes are unsigned, b's are signed. The kernels never let the sum overflow; -fsanitize checks that. */
+static inline __m512i _mm512_dpbusd_epi32(__m512i sums, __m512i a, __m512i b) {
+    uint8_t u[64];
+    int8_t s[64];
+    memcpy(u, &a, sizeof u);
+    memcpy(s, &b, sizeof s);
+    for (int i = 0; i < 64; i++) sums.lane[i / 4] += u[i] * s[i];
+    return sums;
+}
+
+/* AMX: each thread has eight tiles. */
+
+static _Thread_local struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+} config;
+static _Thread_local uint8_t tiles[8][16][64];
+
+static inline void expect(int condition, const char *what) { /* the processor would raise a fault */
+    if (!condition) fprintf(stderr, "AMX: expected %s\n", what), abort();
+}
+
+static inline void expect_tile(int t) { expect(t >= 0 && t < 8 && config.rows[t], "a configured tile"); }
+
+static inline void _tile_loadconfig(const void *from) {
+    memcpy(&config, from, 64);
+    expect(config.palette == 1 && config.start == 0, "palette 1");
+    for (int i = 0; i < 14; i++) expect(config.reserved[i] == 0, "zeros in the reserved bytes");
+    for (int t = 0; t < 16; t++) {
+        expect(config.rows[t] <= 16 && config.bytes[t] <= 64, "at most 16 rows of 64 bytes");
+        expect((config.rows[t] == 0) == (config.bytes[t] == 0) && (t < 8 || !config.rows[t]), "at most 8 tiles");
+    }
+    memset(tiles, 0xcc, sizeof tiles); /* reading a tile that was not loaded gives wrong results */
+}
+
+static inline void _tile_release(void) { memset(&config, 0, sizeof config); }
+
+static inline void _tile_zero(int t) {
+    expect_tile(t);
+    memset(tiles[t], 0, sizeof tiles[t]);
+}
+
+static inline void _tile_loadd(int t, const void *base, int64_t stride) {
+    _tile_zero(t);
+    for (int r = 0; r < config.rows[t]; r++) memcpy(tiles[t][r], (const char *)base + r * stride, config.bytes[t]);
+}
+
+static inline void _tile_stored(int t, void *base, int64_t stride) {
+    expect_tile(t);
+    for (int r = 0; r < config.rows[t]; r++) memcpy((char *)base + r * stride, tiles[t][r], config.bytes[t]);
+}
+
+static inline void _tile_dpbssd(int c, int a, int b) {
+    expect_tile(a), expect_tile(b), expect_tile(c);
+    expect(a != b && b != c && a != c, "three different tiles");
+    expect(config.rows[c] == config.rows[a] && config.bytes[c] == config.bytes[b], "sums of A's rows and B's columns");
+    expect(config.bytes[a] == 4 * config.rows[b], "as many columns of A as rows of B");
+    for (int m = 0; m < config.rows[c]; m++)
+        for (int k = 0; k < config.bytes[a] / 4; k++)
+            for (int n = 0; n < config.bytes[c] / 4; n++) {
+                int32_t sum;
+                memcpy(&sum, &tiles[c][m][4 * n], sizeof sum);
+                for (int i = 0; i < 4; i++) sum += (int8_t)tiles[a][m][4 * k + i] * (int8_t)tiles[b][k][4 * n + i];
+                memcpy(&tiles[c][m][4 * n], &sum, sizeof sum);
+            }
+}
