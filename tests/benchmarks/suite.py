@@ -12,9 +12,9 @@ SABOTAGE = Path(__file__).with_name("sabotage")
 # As close to the figures of the wide model as benchmarks/limits.toml is to those of the tutorial's. On a processor with
 # AVX2 only, its int8 is 1.4 to 1.6 times as fast as float32.
 INT8_LIMITS = """
-speedup = { at_least = 1.2, measured = 2.3 }
+speedup = { at_least = 1.15, measured = 2.3 }
 size_ratio = { at_least = 2.772, measured = 2.7797 }
-loss_difference = { at_least = -0.01, at_most = 0.01, measured = -0.0007 }
+loss_difference = { at_least = -0.01, at_most = 0.01, measured = 0.0023 }
 kl = { at_most = 0.003, measured = 0.0013 }
 """
 BF16_LIMITS = """

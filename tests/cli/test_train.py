@@ -186,7 +186,7 @@ def test_process_killed_at_random_times_ends_with_the_same_bytes(tmp_path):
     """It trains on the bundled sample. A resumed run does not need its options again."""
     whole, out = tmp_path / "whole.safetensors", tmp_path / "m.safetensors"
     state, log = tmp_path / "m.safetensors.resume", tmp_path / "m.jsonl"
-    new_run = "--ninp 4 --nhid 4 --nlayers 2 --dropout 0.3 --epochs 2 --lr 5".split()
+    new_run = "--ninp 4 --nhid 4 --nlayers 2 --dropout 0.3 --epochs 1 --lr 5".split()
     options = ["--threads", "1", "--save-every", "0"]
     command = ["train", "--out", str(whole), *options, *new_run, "--log", str(tmp_path / "whole.jsonl")]
     assert CliRunner().invoke(main, command).exit_code == 0

@@ -37,6 +37,15 @@ from lstmq import Stream, Subject, Workload
 """
 
 
+@pytest.fixture
+def short_tagger(tmp_path):
+    """The example of the docs with a shorter stream, as ``FILE.py:FUNCTION``."""
+    source = TAGGER.read_text(encoding="utf-8")
+    assert "(3_000, 1)" in source
+    (tmp_path / "tagger.py").write_text(source.replace("(3_000, 1)", "(300, 1)"), encoding="utf-8")
+    return f"{tmp_path / 'tagger.py'}:workload"
+
+
 class Stateful(nn.Module):
     """Carries a state that begins as None. Reads and returns real numbers."""
 
@@ -309,8 +318,8 @@ def make():
 
 
 @pytest.mark.slow
-def test_session_of_two_environments_measures_the_example_of_the_docs():
-    workload = load_workload(spec=f"{TAGGER}:workload", tokens=40)
+def test_session_of_two_environments_measures_the_example_of_the_docs(short_tagger):
+    workload = load_workload(spec=short_tagger, tokens=40)
     here = Environment.here()
     plan = Plan(schemes=("int8",), workers=1, slices=2, quantized_slices=1, tokens=10)
     recording = measure(workload, plan, [here, replace(here, name="there")])
