@@ -6,6 +6,7 @@ from .judge import judge_other_cases as judge_other_cases
 from .judge import judge_run as judge_run
 from .judge import judge_scheme as judge_scheme
 from .judge import judge_session as judge_session
+from .judge import scheme_outcome as scheme_outcome
 from .limits import Limits as Limits
 from .limits import load_limits as load_limits
 from .limits import proposed_limits as proposed_limits

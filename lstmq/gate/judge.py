@@ -8,7 +8,7 @@ from lstmq.gate.paired import judge_against, judge_baseline
 from lstmq.gate.recording import EnvironmentRecording
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, interval_over_processes
-from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, not_measured
+from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, not_measured, worst
 from lstmq.quantization import FLOAT32
 
 # benchmarks/study measures how often these are right. The second was chosen from sessions of that study.
@@ -66,6 +66,12 @@ def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Ver
     if baseline:
         verdicts += judge_baseline(run, baseline, scheme)
     return [_invalidate(verdict) for verdict in verdicts] if is_noisy(run) else verdicts
+
+
+def scheme_outcome(run: Run, scheme: str) -> Outcome:
+    """Return the worst outcome for one scheme and for the machine, judged by the limits of the run."""
+    verdicts = judge_scheme(run, scheme) if scheme in run.cases else []
+    return worst([*verdicts, *judge_session(run)]) if verdicts else Outcome.NOT_MEASURED
 
 
 def _with_times(run: Run, verdict: Verdict) -> Verdict:

@@ -9,19 +9,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from lstmq.gate import (
-    Conditions,
-    ConfidenceInterval,
-    Outcome,
-    Run,
-    RunError,
-    exact,
-    judge_scheme,
-    judge_session,
-    not_measured,
-    read_run,
-    worst,
-)
+from lstmq.gate import Conditions, ConfidenceInterval, Outcome, Run, RunError, exact, read_run, scheme_outcome
 from lstmq.quantization import FLOAT32
 
 UNKNOWN = exact(math.nan)
@@ -128,7 +116,7 @@ def read_summaries(
 
 def summarize_run(run: Run) -> Iterator[SchemeSummary]:
     """Yield the summary of each scheme of a run."""
-    here, session_verdicts = run.recording.here, judge_session(run)
+    here = run.recording.here
     for scheme in run.recording.plan.schemes:
         summary = SchemeSummary(
             scheme=scheme,
@@ -142,11 +130,10 @@ def summarize_run(run: Run) -> Iterator[SchemeSummary]:
         if not summary.is_measured:
             yield summary
             continue
-        verdicts = judge_scheme(run, scheme) if scheme in run.cases else [not_measured(scheme, "all", "")]
         fidelity, figures = run.fidelity(scheme), run.figures(scheme)
         yield replace(
             summary,
-            outcome=worst([*verdicts, *session_verdicts]),
+            outcome=scheme_outcome(run, scheme),
             speedup=figures["speedup"],
             us=run.us_per_token(scheme),
             us_float32=run.us_per_token(FLOAT32),
