@@ -16,6 +16,7 @@ from lstmq.comparison.fidelity import Fidelity
 from lstmq.comparison.machine import Machine
 from lstmq.gate.judge import judge_run
 from lstmq.gate.limits import CaseLimits, Limit
+from lstmq.gate.protocol import PROTOCOL
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording, Seconds
 from lstmq.gate.run_file import KEY, run_document
 from lstmq.gate.runs import Run, WorkloadDescription
@@ -97,6 +98,7 @@ def make_environment(
     }
     quantized = by_model.keys() - {FLOAT32_COPY}
     return EnvironmentRecording(
+        protocol=PROTOCOL,
         lstmq="0.2.0",
         location=f"/{name}/lstmq",
         pinned=True,

@@ -13,14 +13,7 @@ from lstmq.quantization import FLOAT32
 @model_options
 @stream_options
 @scheme_option
-def evaluate_command(
-    *,
-    engine: str | None,
-    tokens: int | None,
-    bptt: int,
-    scheme: str,
-    **files: Unpack[Files],
-) -> None:
+def evaluate_command(*, engine: str | None, tokens: int | None, bptt: int, scheme: str, **files: Unpack[Files]) -> None:
     """Print the loss and the perplexity of one model on the test split."""
     from lstmq.model import LSTMModel, mean_loss, perplexity, window_losses
     from lstmq.workload import load_text_subject

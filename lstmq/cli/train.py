@@ -71,20 +71,10 @@ def train_command(
     """
     import torch
 
+    from lstmq import training
     from lstmq.model import LSTMModel, perplexity
     from lstmq.text import Corpus
-    from lstmq.training import (
-        Outputs,
-        Trainer,
-        TrainingError,
-        TrainingLog,
-        plot_log,
-        process_group,
-        read_state,
-        resume_path,
-        run_training,
-        saved_settings,
-    )
+    from lstmq.training import TrainingError
     from lstmq.workload import find_corpus
 
     if plot_file and not log_file:
@@ -94,26 +84,26 @@ def train_command(
     files = [path for path in (out, log_file, plot_file) if path]
     if len(set(files)) < len(files):
         raise click.UsageError("--out, --log and --plot must be different files")
-    state = read_state(out, resume)
-    cannot_resume = f"cannot resume from {resume_path(out)}"
+    state = training.read_state(out, resume)
+    cannot_resume = f"cannot resume from {training.resume_path(out)}"
     if state is not None:
         with prefix_errors(cannot_resume, TrainingError, TrainingError):
-            settings = saved_settings(state)
+            settings = training.saved_settings(state)
         given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         options |= {name: settings[name] for name in options.keys() - given}
     elif options["lr"] is None:
         options["lr"] = LEARNING_RATES[options["optimizer"]]
     config = TrainConfig(**{name: value for name, value in options.items() if name not in SHAPE_OPTIONS})
-    with process_group(device) as (torch_device, writes):
+    with training.process_group(device) as (torch_device, writes):
         text = Corpus(find_corpus(corpus))
         shape = ModelConfig(ntoken=len(text.dictionary), **{name: options[name] for name in SHAPE_OPTIONS})
         model = LSTMModel(shape, torch.Generator().manual_seed(config.seed)).to(torch_device)
-        trainer = Trainer(model, text.train, text.valid, config)
+        trainer = training.Trainer(model, text.train, text.valid, config)
         if state is not None:
             with prefix_errors(cannot_resume, TrainingError, TrainingError):
                 trainer.restore(state)
         with (
-            TrainingLog(log_file if writes else None, trainer.epoch, trainer.step) as log,
+            training.TrainingLog(log_file if writes else None, trainer.epoch, trainer.step) as log,
             interrupts() as interrupted,
             progress("training", trainer.steps * config.epochs, shown=writes) as advance,
         ):
@@ -127,8 +117,8 @@ def train_command(
                     click.echo(_format_epoch(result, config.epochs, seconds))
 
             advance(trainer.epoch * trainer.steps + trainer.step)
-            outputs = Outputs(best=out, log=log, save_every=save_every, writes=writes)
-            finished = run_training(trainer, outputs, interrupted, on_step, on_epoch)
+            outputs = training.Outputs(best=out, log=log, save_every=save_every, writes=writes)
+            finished = training.run_training(trainer, outputs, interrupted, on_step, on_epoch)
         if not finished:
             if writes:
                 is_last = trainer.epoch == config.epochs
@@ -140,7 +130,7 @@ def train_command(
             best = trainer.best_loss
             click.echo(f"best validation loss {best:.4f}, perplexity {perplexity(best):,.2f}: {out}")
             if log_file and plot_file:
-                plot_log(log_file, plot_file)
+                training.plot_log(log_file, plot_file)
 
 
 def _format_epoch(result: "EpochResult", epochs: int, seconds: float) -> str:

@@ -87,11 +87,7 @@ def clock() -> Callable[[], float]:
 
 
 def compare(
-    workload: Workload,
-    schemes: Sequence[str],
-    bptt: int,
-    engine: str | None = None,
-    on_window: OnWindow | None = None,
+    workload: Workload, schemes: Sequence[str], bptt: int, engine: str | None = None, on_window: OnWindow | None = None
 ) -> list[ComparisonRow]:
     """Measure size, loss and speed of float32 and of every scheme.
 

@@ -8,12 +8,7 @@ from lstmq.gate.verdicts import Outcome
 
 
 def select_baseline(
-    runs: Iterable[Run],
-    now: Conditions,
-    schemes: Collection[str] = (),
-    *,
-    named: bool = False,
-    required: bool = False,
+    runs: Iterable[Run], now: Conditions, schemes: Collection[str] = (), *, named: bool = False, required: bool = False
 ) -> tuple[Run | None, str]:
     """Return the newest comparable run that passed and has every scheme, and a sentence that says which one it is.
 

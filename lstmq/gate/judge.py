@@ -90,11 +90,7 @@ def _invalidate(verdict: Verdict) -> Verdict:
 
 
 def judge_limits(
-    case: str,
-    figures: Mapping[str, ConfidenceInterval],
-    limits: Limits,
-    isa: str,
-    exempt: Collection[str] = (),
+    case: str, figures: Mapping[str, ConfidenceInterval], limits: Limits, isa: str, exempt: Collection[str] = ()
 ) -> list[Verdict]:
     """Judge the figures of a case by its limits. A limit without a figure is not measured.
 

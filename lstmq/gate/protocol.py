@@ -45,7 +45,14 @@ class SubjectFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """The answer to ``load``; the attributes are those of :class:`~lstmq.gate.recording.EnvironmentRecording`."""
+    """The answer to ``load``.
+
+    Attributes:
+        machine: the processor and the software.
+        models: the names of the models: float32, its copy, and the schemes that this environment supports.
+        absent: why a scheme is not among the models, by scheme.
+        pinned: whether the process stays on one processor.
+    """
 
     machine: Machine
     models: list[str]
@@ -55,7 +62,12 @@ class Loaded:
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """The answer to ``describe``; the attributes are those of :class:`~lstmq.gate.recording.EnvironmentRecording`."""
+    """The answer to ``describe``.
+
+    Attributes:
+        sizes: serialised bytes by model, without the copy.
+        fidelity: losses and divergence from float32 by model, without the copy.
+    """
 
     sizes: dict[str, ModelSize]
     fidelity: dict[str, Fidelity]

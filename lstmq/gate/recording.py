@@ -3,8 +3,7 @@
 import statistics
 from dataclasses import dataclass, field
 
-from lstmq.comparison import Fidelity, Machine
-from lstmq.model import ModelSize
+from lstmq.gate.protocol import Described, Hello, Loaded
 from lstmq.quantization import FLOAT32
 
 FLOAT32_COPY = "float32 again"  # the float32 model again, elsewhere in memory: it shows how noisy the machine is
@@ -55,31 +54,15 @@ class Plan:
         return "cpu" if self.threads == 1 else "wall"
 
 
-@dataclass(kw_only=True)
-class EnvironmentRecording:
-    """What the processes of one environment reported and how long they took.
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentRecording(Hello, Loaded, Described):
+    """What the first process of one environment answered, and the seconds of all its processes.
 
     Attributes:
-        lstmq: the version of lstmq.
-        location: the folder of lstmq.
-        pinned: whether each process stayed on one processor.
-        machine: the processor and the software.
-        models: the names of the models: float32, its copy, and the schemes that this environment supports.
-        absent: why a scheme is not among the models, by scheme.
-        sizes: serialised bytes by model, without the copy.
-        fidelity: losses and divergence from float32 by model, without the copy.
         seconds: by model, on the clock of the plan.
         wall: wall time by model, in seconds.
     """
 
-    lstmq: str
-    location: str
-    pinned: bool
-    machine: Machine
-    models: list[str]
-    absent: dict[str, str]
-    sizes: dict[str, ModelSize]
-    fidelity: dict[str, Fidelity]
     seconds: dict[str, Seconds] = field(default_factory=dict)
     wall: dict[str, Seconds] = field(default_factory=dict)
 
@@ -93,7 +76,7 @@ class EnvironmentRecording:
         return 1e6 * statistics.median(medians) / (plan.tokens * plan.columns)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Recording:
     """Everything that a session measured.
 

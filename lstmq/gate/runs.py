@@ -30,7 +30,7 @@ class WorkloadDescription:
     fingerprint: str
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, order=True)
 class Conditions:
     """What must be the same in two runs that are compared. torch may differ, because that is the question.
 
@@ -132,16 +132,8 @@ class Run:
 
 def conditions(machine: Machine, workload: WorkloadDescription, plan: Plan) -> Conditions:
     """Return the conditions of a session, before or after it is measured."""
-    return Conditions(
-        cpu=machine.cpu,
-        isa=machine.isa,
-        engine=machine.engine,
-        kernels=machine.kernels,
-        threads=machine.threads,
-        workload=workload.fingerprint,
-        window=plan.bptt,
-        slice=plan.tokens,
-    )
+    hardware = (machine.cpu, machine.isa, machine.engine, machine.kernels, machine.threads)
+    return Conditions(*hardware, workload.fingerprint, plan.bptt, plan.tokens)
 
 
 def describe_workload(workload: Workload) -> WorkloadDescription:

@@ -2,14 +2,14 @@
 
 import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 from lstmq.gate.processes import Environment, WorkerProcess
-from lstmq.gate.protocol import Described, Loaded, Moved, Timed
+from lstmq.gate.protocol import Described, Loaded, Moved, SubjectFile, Timed
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording
-from lstmq.gate.transfer import SubjectFiles, dump_subjects
+from lstmq.gate.transfer import dump_subjects
 from lstmq.quantization import FLOAT32
 from lstmq.workload import Workload
 
@@ -42,51 +42,31 @@ def measure(
     generator = random.Random(plan.seed)  # noqa: S311 - for an order, not for a secret
     slices: list[list[int]] = []
     recordings: dict[str, EnvironmentRecording] = {}
-    with dump_subjects(workload) as files:
+    with dump_subjects(workload) as (speed, loss):
         for number in range(plan.workers):
             with ExitStack() as stack:
                 # Both start at the same time, and take turns in starting first, so that only the environment differs.
                 ordered = environments if number % 2 else environments[::-1]
                 workers = {environment.name: stack.enter_context(environment.start()) for environment in ordered}
-                loaded = _load(workers, plan, files, number)
+                for worker in workers.values():
+                    worker.send("load", subject=speed, plan=plan, processor=_processor(plan, number))
+                loaded = {name: worker.receive(Loaded) for name, worker in workers.items()}
                 if number == 0:
                     seconds = SECONDS_PER_TOKEN * workload.loss.stream.tokens
-                    names = [environment.name for environment in environments]
-                    recordings = {name: _describe(workers[name], loaded[name], files, seconds) for name in names}
+                    for name in (environment.name for environment in environments):
+                        recordings[name] = _describe(workers[name], loaded[name], loss, seconds)
                 slices.append(_draw_slices(plan, length, generator))
-                where = f"worker {number + 1} of {plan.workers}"
-                _read_slices(recordings, workers, loaded, plan, slices[-1], generator, where, on_slice)
+                for place in _read_slices(recordings, workers, loaded, plan, slices[-1], generator):
+                    if on_slice:
+                        on_slice(f"worker {number + 1} of {plan.workers}, slice {place + 1} of {len(slices[-1])}")
     return Recording(plan=plan, slices=slices, here=recordings["here"], there=recordings.get("there"))
 
 
-def _load(workers: Mapping[str, WorkerProcess], plan: Plan, files: SubjectFiles, number: int) -> dict[str, Loaded]:
-    """Let the workers of all environments load the models at the same time."""
-    for worker in workers.values():
-        worker.send(
-            "load",
-            subject=files.speed,
-            schemes=plan.schemes,
-            engine=plan.engine,
-            threads=plan.threads,
-            bptt=plan.bptt,
-            processor=_processor(plan, number),
-        )
-    return {name: worker.receive(Loaded) for name, worker in workers.items()}
-
-
-def _describe(worker: WorkerProcess, loaded: Loaded, files: SubjectFiles, extra_seconds: float) -> EnvironmentRecording:
-    worker.send("describe", subject=files.loss)
+def _describe(worker: WorkerProcess, loaded: Loaded, loss: SubjectFile, extra_seconds: float) -> EnvironmentRecording:
+    """Let a worker evaluate the model for the loss, and return all that it answered as a recording without seconds."""
+    worker.send("describe", subject=loss)
     described = worker.receive(Described, extra_seconds)
-    return EnvironmentRecording(
-        lstmq=worker.hello.lstmq,
-        location=worker.hello.location,
-        pinned=loaded.pinned,
-        machine=loaded.machine,
-        models=loaded.models,
-        absent=loaded.absent,
-        sizes=described.sizes,
-        fidelity=described.fidelity,
-    )
+    return EnvironmentRecording(**vars(worker.hello), **vars(loaded), **vars(described))
 
 
 def _read_slices(
@@ -96,10 +76,11 @@ def _read_slices(
     plan: Plan,
     slices: Sequence[int],
     generator: random.Random,
-    where: str,
-    on_slice: OnSlice | None,
-) -> None:
-    """Let one worker of each environment read its slices: all models read one slice, then all read the next."""
+) -> Iterator[int]:
+    """Let one worker of each environment read its slices: all models read one slice, then all read the next.
+
+    Yields the place of each slice after all models have read it.
+    """
     models = [(name, model) for name, answer in loaded.items() for model in answer.models]
     for name, model in models:
         for times in (recordings[name].seconds, recordings[name].wall):
@@ -123,8 +104,7 @@ def _read_slices(
                 timed = workers[name].ask(Timed, "time", model=model, first=first, tokens=plan.tokens)
             recordings[name].seconds[model][-1].append(getattr(timed, plan.clock, None))
             recordings[name].wall[model][-1].append(getattr(timed, "wall", None))
-        if on_slice:
-            on_slice(f"{where}, slice {place + 1} of {len(slices)}")
+        yield place
 
 
 def _draw_slices(plan: Plan, length: int, generator: random.Random) -> list[int]:

@@ -6,9 +6,10 @@ each environment uses its own lstmq, or its own copy of the file that builds the
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,8 +22,7 @@ from lstmq.text import Stream
 from lstmq.workload import Subject, Workload, load_user_workload
 
 
-@dataclass(frozen=True, kw_only=True)
-class SubjectFiles:
+class SubjectFiles(NamedTuple):
     """The subjects of a workload in files."""
 
     speed: SubjectFile
@@ -31,7 +31,7 @@ class SubjectFiles:
 
 @contextmanager
 def dump_subjects(workload: Workload) -> Iterator[SubjectFiles]:
-    """Write the subjects of a workload to a temporary folder that is deleted after the block.
+    """Write the subjects for speed and for the loss to a temporary folder, which is deleted after the block.
 
     Raises:
         OSError: if the files cannot be written.
@@ -43,10 +43,8 @@ def dump_subjects(workload: Workload) -> Iterator[SubjectFiles]:
             loss = speed
         else:
             dump_subject(workload.loss, loss)
-        yield SubjectFiles(
-            speed=SubjectFile(which="speed", made_by=workload.made_by, folder=str(speed)),
-            loss=SubjectFile(which="loss", made_by=workload.made_by, folder=str(loss)),
-        )
+        speed_file = SubjectFile(which="speed", made_by=workload.made_by, folder=str(speed))
+        yield SubjectFiles(speed_file, SubjectFile(which="loss", made_by=workload.made_by, folder=str(loss)))
 
 
 def dump_subject(subject: Subject[nn.Module], folder: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -23,12 +23,14 @@ import lstmq
 from lstmq.comparison import compare_predictions, describe_machine
 from lstmq.errors import one_line
 from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Moved, SubjectFile, Timed
-from lstmq.gate.recording import FLOAT32_COPY
+from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.transfer import load_subject
 from lstmq.model import EngineModel, evaluate, model_size
 from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
 from lstmq.text import Stream
 from lstmq.workload import Subject
+
+TYPES: dict[str, Any] = {"subject": SubjectFile, "plan": Plan}  # of arguments
 
 
 class Worker:
@@ -49,32 +51,27 @@ class Worker:
         self._quantize, self._evaluate, self._cpu_time = quantize, evaluate, cpu_time
         self.models: dict[str, nn.Module] = {}
 
-    def load(
-        self, subject: SubjectFile, schemes: list[str], engine: str | None, threads: int, bptt: int, processor: int
-    ) -> Loaded:
+    def load(self, subject: SubjectFile, plan: Plan, processor: int) -> Loaded:
         """Load the float32 model and quantize it with every scheme that this environment supports.
 
         Args:
             subject: the model, and the stream to read slices of.
-            schemes: keys of :data:`lstmq.SCHEMES`. This version may not know all of them.
-            engine: as for :func:`lstmq.quantize`.
-            threads: number of threads that torch uses.
-            bptt: longest window, in steps.
+            plan: what the session measures. This version may not know all of its schemes.
             processor: the processor to stay on, where the system allows it; -1 for any.
         """
-        torch.set_num_threads(threads)
-        check_engine(engine)
+        torch.set_num_threads(plan.threads)
+        check_engine(plan.engine)
         loaded = load_subject(subject)
-        self.stream, self.bptt, self.engine = loaded.stream, bptt, engine
-        quantized, absent = self._quantize_all(loaded, schemes)
+        self.stream, self.bptt, self.engine = loaded.stream, plan.bptt, plan.engine
+        quantized, absent = self._quantize_all(loaded, plan.schemes)
         self.models = {FLOAT32: loaded.model, FLOAT32_COPY: loaded.model, **quantized}
         pinned = _pin_to(processor)  # only now, because the workers of a pair load side by side
         for name in self.models:
             self.move(name)  # close to that processor; memory that a file was read into is 1 to 2 % slower than a copy
-        return Loaded(machine=describe_machine(engine), models=[*self.models], absent=absent, pinned=pinned)
+        return Loaded(machine=describe_machine(plan.engine), models=[*self.models], absent=absent, pinned=pinned)
 
     def _quantize_all(
-        self, subject: Subject[nn.Module], schemes: list[str]
+        self, subject: Subject[nn.Module], schemes: Sequence[str]
     ) -> tuple[dict[str, nn.Module], dict[str, str]]:
         quantized, absent = {}, {}
         for scheme in schemes:
@@ -137,20 +134,14 @@ def serve(requests: IO[str], answers: IO[str], worker: Worker | None = None) -> 
 
     answer(Hello(protocol=PROTOCOL, lstmq=lstmq.__version__, location=str(Path(lstmq.__file__).parent)))
     worker = worker or Worker()
-    for request in _parse(requests):
+    for line in requests:
         try:
-            answer(getattr(worker, request.pop("do"))(**request))
+            request: dict[str, Any] = json.loads(line)
+            arguments = {name: msgspec.convert(value, TYPES.get(name, Any)) for name, value in request.items()}
+            answer(getattr(worker, arguments.pop("do"))(**arguments))
         except Exception as error:  # a user's model may raise anything
             answer({"error": one_line(error)})
             return
-
-
-def _parse(requests: IO[str]) -> Iterator[dict[str, Any]]:
-    for line in requests:
-        request: dict[str, Any] = json.loads(line)
-        if "subject" in request:
-            request["subject"] = msgspec.convert(request["subject"], SubjectFile)
-        yield request
 
 
 def main(worker: Worker | None = None) -> None:

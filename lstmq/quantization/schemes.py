@@ -55,22 +55,14 @@ def _lazy(module: str, function: str, *arguments: Any) -> Callable[..., Any]:
 _missing_onnx_packages = _lazy("onnx", "missing_packages")
 
 SCHEMES: Mapping[str, Scheme] = {
-    "int8": Scheme(
-        summary="LSTM and linear layers in int8",
-        quantize=_lazy("torch_ao", "quantize_dynamic"),
-    ),
+    "int8": Scheme(summary="LSTM and linear layers in int8", quantize=_lazy("torch_ao", "quantize_dynamic")),
     "int8-embedding": Scheme(
-        summary="int8, and the embedding's rows in 8 bits",
-        quantize=_lazy("torch_ao", "quantize_dynamic", "quint8"),
+        summary="int8, and the embedding's rows in 8 bits", quantize=_lazy("torch_ao", "quantize_dynamic", "quint8")
     ),
     "int8-embedding4": Scheme(
-        summary="int8, and the embedding's rows in 4 bits",
-        quantize=_lazy("torch_ao", "quantize_dynamic", "quint4x2"),
+        summary="int8, and the embedding's rows in 4 bits", quantize=_lazy("torch_ao", "quantize_dynamic", "quint4x2")
     ),
-    "bf16": Scheme(
-        summary="everything in bfloat16",
-        quantize=_lazy("bfloat16", "cast_to_bfloat16"),
-    ),
+    "bf16": Scheme(summary="everything in bfloat16", quantize=_lazy("bfloat16", "cast_to_bfloat16")),
     "bf16-compile": Scheme(
         summary="everything in bfloat16, compiled by torch",
         quantize=_lazy("bfloat16", "compile_in_bfloat16"),

@@ -191,10 +191,7 @@ def describe_changes(table: Sequence[SchemeSummary]) -> Iterator[str]:
         if not row.is_measured:
             yield f"{row.scheme} was not measured with torch {row.torch}: {row.reason}"
     for before, now in pairwise(measured):
-        for name, change in (
-            (FLOAT32, now.loss_float32 - before.loss_float32),
-            (now.scheme, now.loss - before.loss),
-        ):
+        for name, change in ((FLOAT32, now.loss_float32 - before.loss_float32), (now.scheme, now.loss - before.loss)):
             if change:
                 yield f"{name} loss moved by {change:+.1g} with torch {now.torch}"
         if change := now.size - before.size:

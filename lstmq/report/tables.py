@@ -93,16 +93,18 @@ def describe_environments(recording: Recording) -> list[str]:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """Return the verdicts as lines of text: a table, then the details."""
-    rows = [
-        (verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.figure_text, verdict.limit)
-        for verdict in verdicts
-    ]
     notes = [
         f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}"
         for verdict in verdicts
         if verdict.details
     ]
+    rows = [_cells(verdict) for verdict in verdicts]
     return [*text_table(VERDICT_HEADERS, rows), *([""] if notes else []), *notes]
+
+
+def _cells(verdict: Verdict) -> list[str]:
+    """Return a row under :data:`VERDICT_HEADERS`."""
+    return [verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.figure_text, verdict.limit]
 
 
 def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -127,10 +129,9 @@ def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[
         "|---|---|---|---|---:|---|---|",
     ]
     for verdict in verdicts:
-        calm = verdict.outcome in (Outcome.PASS, Outcome.UNJUDGED)
-        outcome = verdict.outcome if calm else f"**{verdict.outcome}**"
-        cells = (outcome, verdict.question, verdict.case, verdict.metric, verdict.figure_text, verdict.limit)
-        lines.append(markdown_row([*cells, verdict.details]))
+        outcome, *cells = _cells(verdict)
+        is_calm = verdict.outcome in (Outcome.PASS, Outcome.UNJUDGED)
+        lines.append(markdown_row([outcome if is_calm else f"**{outcome}**", *cells, verdict.details]))
     return [*lines, "", *(f"- {note}" for note in notes)]
 
 

@@ -5,7 +5,6 @@ import shutil
 import struct
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,58 +25,20 @@ class FetchError(OSError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asset(ABC):
-    """A published file.
+class TextArchive:
+    """A published zip with a folder of text. The folder has the name of the asset.
 
     Attributes:
         name: name on the command line.
-        url: where the file is published.
-        limit: size in bytes that neither the file nor its unpacked contents may exceed.
+        url: where the zip is published.
+        limit: size in bytes that neither the zip nor its contents may exceed.
+        md5: MD5 of the zip. Nothing stronger is published.
+        files: names in the folder, and the strongest known hash of each: ``sha256:DIGITS`` or ``git:DIGITS``.
     """
 
     name: str
     url: str
     limit: int
-
-    @property
-    def file_name(self) -> str:
-        """The name of the published file."""
-        return PurePosixPath(self.url).name
-
-    @abstractmethod
-    def path(self, folder: Path) -> Path:
-        """Return where ``folder`` holds the asset."""
-
-    @abstractmethod
-    def known_hash(self, folder: Path) -> str | None:
-        """Return the hash of the published file as ``ALGORITHM:DIGITS``, or ``None`` if it is unknown."""
-
-    @abstractmethod
-    def is_good(self, folder: Path) -> bool:
-        """Return whether ``folder`` holds the asset, undamaged."""
-
-    @abstractmethod
-    def install(self, download: Path, folder: Path) -> None:
-        """Verify the contents of a download, and move them into ``folder``.
-
-        Args:
-            download: the published file, alone in a temporary folder.
-            folder: the folder to move to.
-
-        Raises:
-            FetchError: if the contents are not the published ones.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextArchive(Asset):
-    """A zip with a folder of text. The folder has the name of the asset.
-
-    Attributes:
-        md5: MD5 of the zip. Nothing stronger is published.
-        files: names in the folder, and the strongest known hash of each: ``sha256:DIGITS`` or ``git:DIGITS``.
-    """
-
     md5: str
     files: Mapping[str, str]
 
@@ -118,25 +79,31 @@ class TextArchive(Asset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PinnedCheckpoint(Asset):
+class PinnedCheckpoint:
     """A checkpoint that is published without a hash.
 
     The first fetch verifies the contents, and writes the SHA-256 to a lock file next to the checkpoint, in the format
     of ``sha256sum --check``. Later fetches accept only this SHA-256.
 
     Attributes:
+        name: name on the command line.
+        url: where the checkpoint is published.
+        limit: size in bytes that neither the file nor its unpacked contents may exceed.
         config: the shape of the model.
     """
 
+    name: str
+    url: str
+    limit: int
     config: ModelConfig
 
     def path(self, folder: Path) -> Path:
         """Return the checkpoint."""
-        return folder / self.file_name
+        return folder / file_name(self)
 
     def lock(self, folder: Path) -> Path:
         """Return the lock file."""
-        return folder / f"{self.file_name}.lock"
+        return folder / f"{file_name(self)}.lock"
 
     def pin(self, folder: Path) -> str | None:
         """Return the SHA-256 in the lock file, or ``None`` before the first fetch."""
@@ -179,6 +146,8 @@ class PinnedCheckpoint(Asset):
         _move(download, self.path(folder))
 
 
+Asset = TextArchive | PinnedCheckpoint
+
 WIKITEXT_2 = TextArchive(
     name="wikitext-2",
     url="https://s3.amazonaws.com/research.metamind.io/wikitext/wikitext-2-v1.zip",
@@ -197,6 +166,11 @@ CHECKPOINT = PinnedCheckpoint(
     config=ModelConfig(),
 )
 ASSETS: dict[str, Asset] = {asset.name: asset for asset in (WIKITEXT_2, CHECKPOINT)}
+
+
+def file_name(asset: Asset) -> str:
+    """Return the name that an asset is published under."""
+    return PurePosixPath(asset.url).name
 
 
 def _verify(path: Path, known_hash: str) -> None:

@@ -5,39 +5,25 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Protocol
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import pooch
 
 from lstmq.errors import one_line
-from lstmq.workload.assets import DATA, Asset, FetchError, PinnedCheckpoint
+from lstmq.workload.assets import DATA, Asset, FetchError, PinnedCheckpoint, file_name
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30  # seconds without a byte
-
-
-class Bar(Protocol):
-    """A progress bar with the methods that pooch calls. It counts bytes.
-
-    Attributes:
-        total: size of the download, 0 while it is unknown. Setting it restarts the bar.
-    """
-
-    total: int
-
-    def update(self, n: int, /) -> object:
-        """Advance by ``n`` bytes."""
-
-    def reset(self) -> object:
-        """Go back to 0."""
-
-    def close(self) -> object:
-        """Finish."""
+OnBytes = Callable[[int, int], object]
 
 
 def fetch(
-    asset: Asset, folder: Path = DATA, source: str | None = None, bar: Bar | None = None, retries: int = 2
+    asset: Asset,
+    folder: Path = DATA,
+    source: str | None = None,
+    on_bytes: OnBytes = lambda _size, _total: None,
+    retries: int = 2,
 ) -> str | None:
     """Download an asset, verify it, and move it into a folder. Do nothing if the folder holds it undamaged.
 
@@ -47,7 +33,7 @@ def fetch(
         asset: a value of :data:`~lstmq.workload.ASSETS`.
         folder: the folder to move the asset into. It is created if it does not exist.
         source: a mirror or a local folder that holds the file under its published name; ``None`` for the published URL.
-        bar: shows the progress of the download.
+        on_bytes: called with the number of bytes so far, and with the total or 0 if it is unknown.
         retries: number of further attempts after a broken connection or a wrong hash.
 
     Returns:
@@ -58,7 +44,7 @@ def fetch(
         FetchError: if the download fails, or the file is not the published one.
         OSError: if ``folder`` cannot be written to.
     """
-    name = asset.file_name
+    name = file_name(asset)
     url = asset.url if source is None else _join(source, name)
     if asset.is_good(folder):
         return None
@@ -70,7 +56,7 @@ def fetch(
             registry = pooch.create(
                 temporary, "", registry={name: known_hash}, urls={name: url}, retry_if_failed=retries
             )
-            asset.install(Path(registry.fetch(name, downloader=_downloader(asset.limit, bar))), folder)
+            asset.install(Path(registry.fetch(name, downloader=_downloader(asset.limit, on_bytes))), folder)
     except FetchError as error:
         raise FetchError(f"{url}: {error}") from None
     except ValueError as error:  # from pooch, about a wrong hash
@@ -96,7 +82,7 @@ def _join(source: str, name: str) -> str:
     return str(Path(source) / name)
 
 
-def _downloader(limit: int, bar: Bar | None) -> Callable[[str, str, pooch.Pooch], None]:
+def _downloader(limit: int, on_bytes: OnBytes) -> Callable[[str, str, pooch.Pooch], None]:
     """Return the function that pooch calls to download ``url`` to the path ``output``.
 
     pooch tries again after a ``ValueError`` or an error of requests. This function raises :class:`FetchError` instead
@@ -105,19 +91,23 @@ def _downloader(limit: int, bar: Bar | None) -> Callable[[str, str, pooch.Pooch]
 
     def download(url: str, output: str, registry: pooch.Pooch) -> None:
         with Path(output).open("wb") as file:
-            limited = _LimitedFile(file, limit)
+            limited = _LimitedFile(file, limit, on_bytes)
             if "://" in url:
-                _download(url, limited, bar, registry)
+                _download(url, limited, registry)
             else:
-                _copy(Path(url), limited, bar)
+                _copy(Path(url), limited)
 
     return download
 
 
-def _download(url: str, file: "_LimitedFile", bar: Bar | None, registry: pooch.Pooch) -> None:
-    responses: list[IO[bytes]] = []
-    hooks = {"response": lambda response, **_: responses.append(response)}
-    http = pooch.HTTPDownloader(progressbar=bar or False, chunk_size=CHUNK, timeout=TIMEOUT, hooks=hooks)
+def _download(url: str, file: "_LimitedFile", registry: pooch.Pooch) -> None:
+    responses: list[Any] = []
+
+    def on_response(response: Any, **_: object) -> None:
+        responses.append(response)
+        file.total = int(response.headers.get("content-length", 0))
+
+    http = pooch.HTTPDownloader(chunk_size=CHUNK, timeout=TIMEOUT, hooks={"response": on_response})
     try:
         http(url, file, registry)
     except OSError as error:  # the errors of requests are OSErrors
@@ -132,30 +122,28 @@ def _download(url: str, file: "_LimitedFile", bar: Bar | None, registry: pooch.P
             response.close()
 
 
-def _copy(path: Path, file: "_LimitedFile", bar: Bar | None) -> None:
+def _copy(path: Path, file: "_LimitedFile") -> None:
     if not path.is_file():
         raise FetchError("no such file")
+    file.total = path.stat().st_size
     with path.open("rb") as source:
-        if bar:
-            bar.total = path.stat().st_size
         while chunk := source.read(CHUNK):
             file.write(chunk)
-            if bar:
-                bar.update(len(chunk))
 
 
 class _LimitedFile:
-    """A file that accepts at most ``limit`` bytes."""
+    """A file that accepts at most ``limit`` bytes, and reports how many it has. ``total`` is 0 while it is unknown."""
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        self.file = file
-        self.limit = self.left = limit
+    def __init__(self, file: IO[bytes], limit: int, on_bytes: OnBytes) -> None:
+        self.file, self.limit, self.on_bytes = file, limit, on_bytes
+        self.size = self.total = 0
 
     def write(self, data: bytes) -> None:
-        self.left -= len(data)
-        if self.left < 0:
+        self.size += len(data)
+        if self.size > self.limit:
             raise FetchError(f"expected at most {self.limit:,} bytes, found more")
         self.file.write(data)
+        self.on_bytes(self.size, self.total)
 
     def flush(self) -> None:
         """Do nothing. pooch calls it."""

@@ -103,10 +103,7 @@ def test_every_figure_of_a_scheme_can_have_a_limit(metric, end):
 def test_model_that_computes_nan_fails(metric):
     here = make_environment(fidelity={"int8": make_fidelity(math.nan, math.nan, math.nan)})
     verdicts = judged(make_run(here, {}, limits=int8_limits(**{metric: Limit(at_least=-1e9, at_most=1e9)})), make_run())
-    for key in (
-        ("limit", "int8", metric),
-        *itertools.product(("against", "baseline"), ["int8"], ("loss moved", "kl")),
-    ):
+    for key in (("limit", "int8", metric), *itertools.product(("against", "baseline"), ["int8"], ("loss moved", "kl"))):
         assert verdicts[key].outcome is Outcome.FAIL
 
 
@@ -130,11 +127,7 @@ def test_scheme_whose_benchmark_did_not_finish_is_not_measured():
 
 @pytest.mark.parametrize(
     "limits",
-    [
-        {},
-        {"int8-embedding": CaseLimits(default=ROWS)},
-        {"int8": CaseLimits(default={}, by_isa={"avx512_vnni": ROWS})},
-    ],
+    [{}, {"int8-embedding": CaseLimits(default=ROWS)}, {"int8": CaseLimits(default={}, by_isa={"avx512_vnni": ROWS})}],
 )
 def test_scheme_without_a_limit_is_not_measured(limits):
     verdict = judged(make_run(limits=limits))["limit", "int8", "all"]

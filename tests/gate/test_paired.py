@@ -9,16 +9,7 @@ from lstmq.gate import paired
 from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.verdicts import Outcome, worst
 from lstmq.quantization.schemes import FLOAT32
-from runs import (
-    MACHINE,
-    SECONDS,
-    SIZES,
-    judged,
-    make_environment,
-    make_fidelity,
-    make_run,
-    make_slices,
-)
+from runs import MACHINE, SECONDS, SIZES, judged, make_environment, make_fidelity, make_run, make_slices
 
 SLOWER, KEPT = ("against", "int8", "slower"), ("baseline", "int8", "kept speedup")
 SHORT = {model: make_slices(seconds, workers=2) for model, seconds in SECONDS.items()}
@@ -134,11 +125,7 @@ def test_exact_figure_fails_if_it_is_worse_than_before(question, metric, here, o
 
 @pytest.mark.parametrize(
     ("extra_bytes", "outcome"),
-    [
-        (1, Outcome.PASS),
-        (paired.FILE_FORMAT_BYTES, Outcome.PASS),
-        (paired.FILE_FORMAT_BYTES + 1, Outcome.FAIL),
-    ],
+    [(1, Outcome.PASS), (paired.FILE_FORMAT_BYTES, Outcome.PASS), (paired.FILE_FORMAT_BYTES + 1, Outcome.FAIL)],
 )
 def test_file_of_another_torch_may_be_larger_by_its_format(extra_bytes, outcome):
     here = make_environment(sizes={"int8": SIZES["int8"] + extra_bytes}, machine=replace(MACHINE, torch="2.14.0"))

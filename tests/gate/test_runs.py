@@ -34,10 +34,7 @@ def with_window(bptt):
         (on_machine(engine="qnnpack"), ["engine x86 now, qnnpack then"]),
         (on_machine(kernels="portable"), ["kernels avx2 now, portable then"]),
         (on_machine(threads=2), ["threads 1 now, 2 then"]),
-        (
-            make_run(workload=replace(WORKLOAD, fingerprint="fedcba")),
-            ["workload 0123456789abcdef now, fedcba then"],
-        ),
+        (make_run(workload=replace(WORKLOAD, fingerprint="fedcba")), ["workload 0123456789abcdef now, fedcba then"]),
         (with_window(1), ["window 25 now, 1 then"]),
         (make_run(tokens=50), ["slice 100 now, 50 then"]),
         (on_machine(cpu="another", threads=2), ["cpu a processor now, another then", "threads 1 now, 2 then"]),

@@ -92,8 +92,8 @@ class FakeWorker:
         self.send(do, **arguments)
         return self.receive(answer)
 
-    def load(self, *, schemes, **_):
-        self.models = [*UNQUANTIZED, *schemes]
+    def load(self, *, plan, **_):
+        self.models = [*UNQUANTIZED, *plan.schemes]
         self.cold.update(self.models)
         return Loaded(machine=MACHINE, models=self.models, absent={}, pinned=True)
 

@@ -6,6 +6,7 @@ The workers of these tests run in this process.
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ import lstmq
 from lstmq import evaluate
 from lstmq.comparison.machine import describe_machine
 from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Moved, Timed
-from lstmq.gate.recording import FLOAT32_COPY
+from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.transfer import dump_subjects
 from lstmq.gate.worker import Worker, serve
 from lstmq.quantization.native.model import NativeModel
@@ -24,6 +25,7 @@ from lstmq.quantization.schemes import FLOAT32, quantize
 from lstmq.workload.subject import Workload
 from runs import make_subject
 
+PLAN = Plan(schemes=("int8",), bptt=7)
 STREAM = make_subject().stream
 
 
@@ -39,8 +41,8 @@ def load(files):
     """Return a function that lets a worker load the models, with these arguments changed."""
 
     def load(worker, **changes):
-        defaults = {"schemes": ["int8"], "engine": None, "threads": 1, "bptt": 7, "processor": -1}
-        return worker.load(**{"subject": files.speed, **defaults, **changes})
+        processor = changes.pop("processor", -1)
+        return worker.load(files.speed, replace(PLAN, **changes), processor)
 
     return load
 
@@ -52,7 +54,8 @@ def request(do, **arguments):
 @pytest.fixture
 def load_request(files):
     subject = msgspec.to_builtins(files.speed)
-    return request("load", subject=subject, schemes=["int8", "int3"], engine=None, threads=1, bptt=7, processor=-1)
+    plan = msgspec.to_builtins(replace(PLAN, schemes=("int8", "int3")))
+    return request("load", subject=subject, plan=plan, processor=-1)
 
 
 def ask(*requests, worker=None):
@@ -89,7 +92,8 @@ def test_worker_says_hello_and_answers_each_request_with_its_type(load_request, 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"engine": "abacus"}, "no engine 'abacus'"),
+        ({"plan": {"schemes": ["int8"], "engine": "abacus"}}, "no engine 'abacus'"),
+        ({"plan": {"schemes": ["int8"], "threads": 0}}, "threads must be at least 1, found 0"),
         ({"subject": {"which": "speed", "made_by": "", "folder": "nowhere"}}, "nowhere"),
         ({"do": "dance"}, "dance"),
     ],
@@ -112,7 +116,8 @@ def test_worker_ends_in_one_line_if_only_the_model_for_the_loss_cannot_be_quanti
         return quantize(model, scheme, engine)
 
     describe = request("describe", subject=msgspec.to_builtins(files.loss))
-    _, loaded, refusal = ask(load_request | {"schemes": ["int8"]}, describe, worker=Worker(quantize=quantize_once))
+    load = load_request | {"plan": msgspec.to_builtins(PLAN)}
+    _, loaded, refusal = ask(load, describe, worker=Worker(quantize=quantize_once))
     assert loaded["absent"] == {}
     assert refusal == {"error": "the model for the loss cannot be quantized to int8: too small"}
 

@@ -118,27 +118,14 @@ def test_load_checkpoint_refuses_another_state_dict(tmp_path, model, suffix, cha
 
 @pytest.mark.parametrize(
     "found",
-    [
-        [1, 2],
-        torch.ones(3),
-        {"model": {"encoder.weight": torch.ones(2)}},
-        {"epoch": 3},
-        {1: torch.ones(1)},
-        None,
-    ],
+    [[1, 2], torch.ones(3), {"model": {"encoder.weight": torch.ones(2)}}, {"epoch": 3}, {1: torch.ones(1)}, None],
 )
 def test_load_checkpoint_refuses_a_value_that_is_not_a_state_dict(tmp_path, found):
     torch.save(found, tmp_path / "other.pth")
     assert "expected" in refusal(tmp_path / "other.pth")
 
 
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.eye(3).to_sparse(),
-        torch.ones(3, device="meta"),
-    ],
-)
+@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.ones(3, device="meta")])
 def test_load_checkpoint_refuses_sparse_and_meta_tensors(tmp_path, model, tensor):
     torch.save(dict(model.state_dict()) | {"decoder.bias": tensor}, tmp_path / "other.pth")
     assert "expected a" in refusal(tmp_path / "other.pth")

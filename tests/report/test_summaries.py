@@ -6,10 +6,6 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from lstmq.gate.statistics import ConfidenceInterval
-from lstmq.gate.verdicts import Outcome
-from lstmq.gate.worker import FLOAT32_COPY
 from lstmq.report.history import (
     change_points,
     changed_figures,
@@ -19,6 +15,10 @@ from lstmq.report.history import (
     summarize_run,
     version,
 )
+
+from lstmq.gate.statistics import ConfidenceInterval
+from lstmq.gate.verdicts import Outcome
+from lstmq.gate.worker import FLOAT32_COPY
 from strategies import FAR, SECONDS, SIZES, a_run, seeds
 
 LOSS, KL, AGREEMENT = FAR["int8"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lstmq import LSTMModel, ModelConfig
-from lstmq.workload.assets import FetchError, PinnedCheckpoint, TextArchive
+from lstmq.workload.assets import FetchError, PinnedCheckpoint, TextArchive, file_name
 from lstmq.workload.download import fetch
 
 CONFIG = ModelConfig(ntoken=9, ninp=4, nhid=3, nlayers=1)
@@ -67,8 +67,8 @@ MODEL = PinnedCheckpoint(
 # The contents of a folder after fetching.
 GOOD_TEXT = members()
 GOOD_MODEL = {
-    MODEL.file_name: PTH,
-    f"{MODEL.file_name}.lock": f"{hashlib.sha256(PTH).hexdigest()}  {MODEL.file_name}\n".encode(),
+    file_name(MODEL): PTH,
+    f"{file_name(MODEL)}.lock": f"{hashlib.sha256(PTH).hexdigest()}  {file_name(MODEL)}\n".encode(),
 }
 
 
@@ -113,7 +113,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/mirror"
 
     def reply(self, asset, *replies):
-        self.replies[asset.file_name] = list(replies)
+        self.replies[file_name(asset)] = list(replies)
 
     def handle_error(self, request, client_address):
         """Ignore clients that close the connection."""

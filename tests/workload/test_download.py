@@ -8,31 +8,16 @@
 
 import errno
 import hashlib
-import io
 import stat
 import threading
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
-from rich.progress import Progress
 
-from lstmq.cli.fetch import DownloadBar
 from lstmq.model import ModelConfig
-from lstmq.workload.assets import ASSETS, CHECKPOINT, WIKITEXT_2
+from lstmq.workload.assets import ASSETS, CHECKPOINT, WIKITEXT_2, file_name
 from lstmq.workload.download import fetch
-from workload.published import (
-    GOOD_MODEL,
-    GOOD_TEXT,
-    MODEL,
-    PTH,
-    TEXT,
-    ZIP,
-    Reply,
-    checkpoint_bytes,
-    contents,
-    refusal,
-)
+from workload.published import GOOD_MODEL, GOOD_TEXT, MODEL, PTH, TEXT, ZIP, Reply, checkpoint_bytes, contents, refusal
 
 BOTH = pytest.mark.parametrize("asset", [TEXT, MODEL], ids=["text", "model"])
 
@@ -55,10 +40,10 @@ def test_fetch_without_a_source_uses_the_published_url_and_creates_the_folder(tm
 def test_fetch_copies_from_a_local_folder(tmp_path):
     source, folder = tmp_path / "stick", tmp_path / "data"
     source.mkdir()
-    (source / TEXT.file_name).write_bytes(ZIP)
-    (source / MODEL.file_name).write_bytes(PTH)
+    (source / file_name(TEXT)).write_bytes(ZIP)
+    (source / file_name(MODEL)).write_bytes(PTH)
     for asset in (TEXT, MODEL):
-        assert fetch(asset, folder, str(source)) == str(source / asset.file_name)
+        assert fetch(asset, folder, str(source)) == str(source / file_name(asset))
     assert contents(folder) == GOOD_TEXT | GOOD_MODEL
 
 
@@ -90,7 +75,7 @@ def test_fetch_does_not_download_undamaged_files_again(tmp_path, mirror):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("name", ["wikitext-2/wiki.train.tokens", "wikitext-2/wiki.test.tokens", MODEL.file_name])
+@pytest.mark.parametrize("name", ["wikitext-2/wiki.train.tokens", "wikitext-2/wiki.test.tokens", file_name(MODEL)])
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b + b"x", lambda b: b"X" + b[1:], lambda b: b"", None])
 def test_fetch_replaces_a_damaged_or_missing_file(tmp_path, mirror, name, damage):
     for asset in (TEXT, MODEL):
@@ -106,14 +91,14 @@ def test_fetch_replaces_a_damaged_or_missing_file(tmp_path, mirror, name, damage
 
 
 def test_fetch_replaces_a_checkpoint_without_a_lock_file(tmp_path, mirror):
-    (tmp_path / MODEL.file_name).write_bytes(b"from somewhere")
+    (tmp_path / file_name(MODEL)).write_bytes(b"from somewhere")
     assert fetch(MODEL, tmp_path, mirror.url)
     assert contents(tmp_path) == GOOD_MODEL
 
 
 def test_fetch_refuses_another_checkpoint_until_the_lock_file_is_deleted(tmp_path, mirror):
     fetch(MODEL, tmp_path, mirror.url)
-    (tmp_path / MODEL.file_name).unlink()
+    (tmp_path / file_name(MODEL)).unlink()
     other = checkpoint_bytes(seed=1)
     mirror.reply(MODEL, Reply(other))
     message = refusal(MODEL, tmp_path, mirror.url)
@@ -174,7 +159,7 @@ def test_fetch_refuses_a_damaged_lock_file(tmp_path, mirror, content):
 def test_fetch_reports_a_server_that_does_not_send_the_file(tmp_path, server, reply, reason):
     server.reply(TEXT, reply)
     message = refusal(TEXT, tmp_path, server.url)
-    assert message.startswith(f"{server.url}/{TEXT.file_name}: {reason}")
+    assert message.startswith(f"{server.url}/{file_name(TEXT)}: {reason}")
     assert contents(tmp_path) == {}
 
 
@@ -214,13 +199,12 @@ def test_fetch_does_not_try_again_after_status_404(tmp_path, server):
 
 
 @pytest.mark.parametrize("local", [True, False])
-def test_bar_is_full_at_the_end_after_failed_attempts(tmp_path, server, local):
+def test_all_bytes_are_reported_at_the_end_after_failed_attempts(tmp_path, server, local):
     server.reply(TEXT, Reply(ZIP[:99], length=len(ZIP)), Reply(b"x" * 2000, length=None), Reply(ZIP))
-    (tmp_path / TEXT.file_name).write_bytes(ZIP)
-    with Progress(console=Console(file=io.StringIO(), force_terminal=True)) as progress:
-        bar = DownloadBar(progress, progress.add_task("wikitext-2", total=None))
-        fetch(TEXT, tmp_path / "data", str(tmp_path) if local else server.url, bar)
-        assert (progress.tasks[0].completed, progress.tasks[0].total) == (len(ZIP), len(ZIP))
+    (tmp_path / file_name(TEXT)).write_bytes(ZIP)
+    reports = []
+    fetch(TEXT, tmp_path / "data", str(tmp_path) if local else server.url, lambda *report: reports.append(report))
+    assert reports[-1] == (len(ZIP), len(ZIP))
 
 
 # The published files themselves.

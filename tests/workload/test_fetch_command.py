@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from lstmq.cli import main
 from lstmq.cli.fetch import NAMES
-from lstmq.workload.assets import ASSETS
+from lstmq.workload.assets import ASSETS, file_name
 from workload.published import GOOD_MODEL, GOOD_TEXT, MODEL, PTH, TEXT, ZIP, Reply, contents
 
 
@@ -62,7 +62,7 @@ def test_fetch_command_refuses_a_source_that_is_neither_url_nor_folder(tmp_path,
 
 def test_fetch_command_refuses_a_folder_without_the_file(tmp_path, small_assets):
     result = run_fetch("--dest", tmp_path / "data", "--from", tmp_path)
-    assert result.stderr == f"lstmq: error: {tmp_path / TEXT.file_name}: no such file\n"
+    assert result.stderr == f"lstmq: error: {tmp_path / file_name(TEXT)}: no such file\n"
 
 
 def test_fetch_command_names_a_destination_that_is_a_file(tmp_path, mirror, small_assets):

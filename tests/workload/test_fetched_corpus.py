@@ -8,12 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from lstmq.cli import main
+from lstmq.workload.assets import file_name
 from lstmq.workload.download import fetch
 from lstmq.workload.loading import find_corpus, load_text_subject
 from workload.published import MODEL, PTH, TEXT
 
 NAME = Path("wikitext-2")
-CHECKPOINT = Path("data", MODEL.file_name)
+CHECKPOINT = Path("data", file_name(MODEL))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lstmq import LSTMModel
-from lstmq.workload.assets import FetchError
+from lstmq.workload.assets import FetchError, file_name
 from lstmq.workload.download import fetch
 from workload.published import (
     CONFIG,
@@ -41,10 +41,10 @@ def refused_zip(tmp_path):
     def refuse(data):
         source, folder = tmp_path / "source", tmp_path / "some" / "where"
         source.mkdir()
-        (source / TEXT.file_name).write_bytes(data)
+        (source / file_name(TEXT)).write_bytes(data)
         message = refusal(archive_of(data), folder, str(source))
-        assert message.startswith(f"{source / TEXT.file_name}: ")
-        assert contents(tmp_path) == {f"source/{TEXT.file_name}": data}
+        assert message.startswith(f"{source / file_name(TEXT)}: ")
+        assert contents(tmp_path) == {f"source/{file_name(TEXT)}": data}
         return message
 
     return refuse
@@ -83,8 +83,7 @@ def test_zip_with_other_contents_is_refused(refused_zip, data, reason):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["../out", "wikitext-2/../../out", "/out", "..\\out", "C:\\out", "wikitext-2/..", "\\\\host\\out"],
+    "name", ["../out", "wikitext-2/../../out", "/out", "..\\out", "C:\\out", "wikitext-2/..", "\\\\host\\out"]
 )
 def test_zip_with_names_outside_its_folder_is_refused(refused_zip, name):
     message = refused_zip(zip_bytes(members() | {name: b"out"}))
@@ -124,7 +123,7 @@ def test_zip_with_random_damage_is_refused_or_still_good(tmp_path):
         data = bytearray(ZIP)
         for _ in range(generator.randrange(1, 4)):
             data[generator.randrange(len(data))] = generator.randrange(256)
-        (source / TEXT.file_name).write_bytes(data)
+        (source / file_name(TEXT)).write_bytes(data)
         folder = tmp_path / str(turn)
         try:
             fetch(archive_of(bytes(data)), folder, str(source))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmq.workload.assets import file_name
 from lstmq.workload.download import fetch
 from workload.published import GOOD_MODEL, GOOD_TEXT, MODEL, PTH, TEXT, TEXTS, ZIP, Reply, contents, refusal
 
@@ -46,7 +47,7 @@ def unexpected(folder):
 def test_full_disk_is_reported_and_leaves_nothing(tmp_path, mirror, asset, step, monkeypatch):
     fail_at(step, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), monkeypatch)
     message = refusal(asset, tmp_path, mirror.url, retries=2)
-    assert message.startswith(f"{tmp_path}: no space for {mirror.url}/{asset.file_name}, ")
+    assert message.startswith(f"{tmp_path}: no space for {mirror.url}/{file_name(asset)}, ")
     assert len(mirror.requests) == 1
     assert not unexpected(tmp_path)
 
@@ -64,7 +65,7 @@ def test_interrupt_leaves_nothing_and_the_next_fetch_succeeds(tmp_path, mirror, 
 def test_fetch_does_not_trust_the_files_of_a_killed_process(tmp_path, mirror):
     """It left half a zip in its temporary folder, and had moved one of three files."""
     (tmp_path / ".fetch-killed").mkdir()
-    (tmp_path / ".fetch-killed" / TEXT.file_name).write_bytes(ZIP[:100])
+    (tmp_path / ".fetch-killed" / file_name(TEXT)).write_bytes(ZIP[:100])
     (tmp_path / "wikitext-2").mkdir()
     (tmp_path / "wikitext-2" / "wiki.train.tokens").write_bytes(TEXTS["wiki.train.tokens"])
     assert fetch(TEXT, tmp_path, mirror.url)
@@ -87,7 +88,7 @@ def test_threads_that_fetch_at_the_same_time_all_succeed(tmp_path, mirror, asset
     resume.set()
     for thread in threads:
         thread.join()
-    assert origins == [f"{mirror.url}/{asset.file_name}"] * 4
+    assert origins == [f"{mirror.url}/{file_name(asset)}"] * 4
     assert contents(tmp_path) == (GOOD_TEXT if asset is TEXT else GOOD_MODEL)
     assert fetch(asset, tmp_path, mirror.url) is None
 

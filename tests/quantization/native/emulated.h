@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Not inlined, because the kernels unroll their loops, and compiling all the copies takes long. */
+#define EMULATED static __attribute__((noinline, unused))
+
 /* AVX512: vectors are arrays of 16 lanes. */
 
 typedef struct {
@@ -15,7 +18,7 @@ typedef struct {
 } __m512;
 
 #define EMULATE(type, name, parameters, value)                 \
-    static inline type name parameters {                       \
+    EMULATED type name parameters {                            \
         type result;                                           \
         for (int i = 0; i < 16; i++) result.lane[i] = (value); \
         return result;                                         \
@@ -30,22 +33,22 @@ EMULATE(__m512, _mm512_cvtepi32_ps, (__m512i a), (float)a.lane[i])
 EMULATE(__m512, _mm512_mul_ps, (__m512 a, __m512 b), a.lane[i] * b.lane[i])
 EMULATE(__m512, _mm512_add_ps, (__m512 a, __m512 b), a.lane[i] + b.lane[i])
 
-static inline __m512i _mm512_loadu_si512(const void *from) {
+EMULATED __m512i _mm512_loadu_si512(const void *from) {
     __m512i result;
     memcpy(&result, from, sizeof result);
     return result;
 }
 
-static inline __m512 _mm512_loadu_ps(const void *from) {
+EMULATED __m512 _mm512_loadu_ps(const void *from) {
     __m512 result;
     memcpy(&result, from, sizeof result);
     return result;
 }
 
-static inline void _mm512_storeu_ps(void *to, __m512 a) { memcpy(to, &a, sizeof a); }
+EMULATED void _mm512_storeu_ps(void *to, __m512 a) { memcpy(to, &a, sizeof a); }
 
 /* a's bytes are unsigned, b's are signed. The kernels never let the sum overflow; -fsanitize checks that. */
-static inline __m512i _mm512_dpbusd_epi32(__m512i sums, __m512i a, __m512i b) {
+EMULATED __m512i _mm512_dpbusd_epi32(__m512i sums, __m512i a, __m512i b) {
     uint8_t u[64];
     int8_t s[64];
     memcpy(u, &a, sizeof u);
@@ -63,13 +66,13 @@ static _Thread_local struct {
 } config;
 static _Thread_local uint8_t tiles[8][16][64];
 
-static inline void expect(int condition, const char *what) { /* the processor would raise a fault */
+EMULATED void expect(int condition, const char *what) { /* the processor would raise a fault */
     if (!condition) fprintf(stderr, "AMX: expected %s\n", what), abort();
 }
 
-static inline void expect_tile(int t) { expect(t >= 0 && t < 8 && config.rows[t], "a configured tile"); }
+EMULATED void expect_tile(int t) { expect(t >= 0 && t < 8 && config.rows[t], "a configured tile"); }
 
-static inline void _tile_loadconfig(const void *from) {
+EMULATED void _tile_loadconfig(const void *from) {
     memcpy(&config, from, 64);
     expect(config.palette == 1 && config.start == 0, "palette 1");
     for (int i = 0; i < 14; i++) expect(config.reserved[i] == 0, "zeros in the reserved bytes");
@@ -80,24 +83,24 @@ static inline void _tile_loadconfig(const void *from) {
     memset(tiles, 0xcc, sizeof tiles); /* reading a tile that was not loaded gives wrong results */
 }
 
-static inline void _tile_release(void) { memset(&config, 0, sizeof config); }
+EMULATED void _tile_release(void) { memset(&config, 0, sizeof config); }
 
-static inline void _tile_zero(int t) {
+EMULATED void _tile_zero(int t) {
     expect_tile(t);
     memset(tiles[t], 0, sizeof tiles[t]);
 }
 
-static inline void _tile_loadd(int t, const void *base, int64_t stride) {
+EMULATED void _tile_loadd(int t, const void *base, int64_t stride) {
     _tile_zero(t);
     for (int r = 0; r < config.rows[t]; r++) memcpy(tiles[t][r], (const char *)base + r * stride, config.bytes[t]);
 }
 
-static inline void _tile_stored(int t, void *base, int64_t stride) {
+EMULATED void _tile_stored(int t, void *base, int64_t stride) {
     expect_tile(t);
     for (int r = 0; r < config.rows[t]; r++) memcpy((char *)base + r * stride, tiles[t][r], config.bytes[t]);
 }
 
-static inline void _tile_dpbssd(int c, int a, int b) {
+EMULATED void _tile_dpbssd(int c, int a, int b) {
     expect_tile(a), expect_tile(b), expect_tile(c);
     expect(a != b && b != c && a != c, "three different tiles");
     expect(config.rows[c] == config.rows[a] && config.bytes[c] == config.bytes[b], "sums of A's rows and B's columns");

@@ -90,12 +90,7 @@ def test_kernel_returns_the_bits_of_the_reference_at_tutorial_width(isa):
 
 @pytest.mark.slow
 @one_kernel
-@given(
-    width=st.integers(1, 200),
-    seed=seeds,
-    scale=st.sampled_from([0.0, 1e-38, 1e-31, 1.0, 1e30]),
-    ties=st.booleans(),
-)
+@given(width=st.integers(1, 200), seed=seeds, scale=st.sampled_from([0.0, 1e-38, 1e-31, 1.0, 1e30]), ties=st.booleans())
 def test_kernel_quantizes_a_row_as_the_reference_does(call_stage, width, seed, scale, ties):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(1, width, generator=generator) * scale
