@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 from pathlib import Path
 
+from intervals import binomial_interval
 from run import SESSIONS, read
 
 from lstmq.gate import judge
@@ -12,7 +13,7 @@ from lstmq.gate.paired import judge_kept_speedup, judge_slower
 from lstmq.gate.processes import HERE, THERE
 from lstmq.gate.runs import Run
 from lstmq.gate.session import Recording
-from lstmq.gate.statistics import binomial_interval, interval_over_processes
+from lstmq.gate.statistics import interval_over_processes
 from lstmq.gate.verdicts import Outcome
 from lstmq.gate.worker import FLOAT32_COPY
 from lstmq.quantization.schemes import FLOAT32

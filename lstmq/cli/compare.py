@@ -89,7 +89,5 @@ def provenance(workload: "Workload", machine: "Machine", schemes: Sequence[str])
     yield f"machine: {machine.cpu} ({machine.isa}), torch {machine.torch}, int8 engine {machine.engine}"
     if "int8-native" in schemes:
         yield f"int8-native: kernels {machine.kernels}"
-    if machine.threads == 1:
-        yield "seconds: CPU time of one thread"
-    else:
-        yield f"seconds: wall time on {machine.threads} threads"
+    one = machine.threads == 1
+    yield "seconds: CPU time of one thread" if one else f"seconds: wall time on {machine.threads} threads"

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from lstmq.gate.limits import OTHER_CASES, Limits, limits_for
+from lstmq.gate.limits import OTHER_CASES, Limits, judge_figure, limits_for
 from lstmq.gate.paired import judge_against, judge_baseline
 from lstmq.gate.recording import EnvironmentRecording
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, interval_over_processes
-from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, not_measured, worst
+from lstmq.gate.verdicts import Outcome, Verdict, not_measured, worst
 from lstmq.quantization import FLOAT32
 
 # benchmarks/study measures how often these are right. The second was chosen from sessions of that study.
@@ -104,29 +104,16 @@ def judge_limits(
     rows = limits_for(limits, case, isa)
     verdicts = []
     for metric, figure in figures.items():
-        row, details = rows.get(metric), []
+        row = rows.get(metric)
         if row is None or metric in exempt:
-            outcome = Outcome.UNJUDGED
-            limit = "no limit" if row is None else "its limit is for another shape or text"
+            reason = "no limit" if row is None else "its limit is for another shape or text"
+            verdict = replace(not_measured(case, metric, reason), outcome=Outcome.UNJUDGED, figure=figure)
         else:
-            outcome, limit = decide(figure, row.at_least, row.at_most), str(row)
-            if outcome is not Outcome.PASS and row.measured is not None:
-                details.append(
-                    f"measured {row.measured} on {row.date or 'an unknown day'}, {row.machine or 'elsewhere'}"
-                )
-            if outcome is Outcome.INCONCLUSIVE:
-                details.append(MEASURE_MORE)
-        verdicts.append(
-            Verdict(
-                question="limit",
-                case=case,
-                metric=metric,
-                outcome=outcome,
-                figure=figure,
-                limit=limit,
-                details="; ".join(details),
-            )
-        )
+            verdict = judge_figure("limit", case, metric, figure, row)
+            if verdict.outcome is not Outcome.PASS and row.measured is not None:
+                before = f"measured {row.measured} on {row.date or 'an unknown day'}, {row.machine or 'elsewhere'}"
+                verdict = replace(verdict, details="; ".join(filter(None, [before, verdict.details])))
+        verdicts.append(verdict)
     missing = [metric for metric in rows if metric not in figures]
     return verdicts + [not_measured(case, metric, f"no such figure among {', '.join(figures)}") for metric in missing]
 

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from lstmq.comparison import INSTRUCTION_SETS, Machine
-from lstmq.gate.verdicts import Outcome, Verdict
+from lstmq.gate.statistics import ConfidenceInterval
+from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, format_number
 from lstmq.quantization import SCHEMES
 
 OTHER_CASES = ("evaluate", "train", "corpus", "startup")  # benchmarks that do not measure a scheme
-RATIOS = ("speedup", "size_ratio", "overhead", "over_click", "bytes_per_token")
+RATIOS = ("speedup", "size_ratio", "overhead", "over_click", "bytes_per_token")  # metrics whose margin is a share
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -46,7 +47,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __str__(self) -> str:
         ends = (("at least", self.at_least), ("at most", self.at_most))
-        return " and ".join(f"{words} {number:g}" for words, number in ends if number is not None)
+        return " and ".join(f"{words} {format_number(number, 6)}" for words, number in ends if number is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,24 @@ def limits_for(limits: Limits, case: str, isa: str) -> dict[str, Limit]:
     if case not in limits:
         return {}
     return limits[case].default | limits[case].by_isa.get(isa, {})
+
+
+def judge_figure(
+    question: str,
+    case: str,
+    metric: str,
+    figure: ConfidenceInterval,
+    limit: Limit,
+    details: str = "",
+    advice: str = MEASURE_MORE,
+) -> Verdict:
+    """Return the verdict on a figure. If it is inconclusive, the details end with the advice."""
+    outcome = decide(figure, limit.at_least, limit.at_most)
+    if outcome is Outcome.INCONCLUSIVE:
+        details = f"{details}; {advice}" if details else advice
+    return Verdict(
+        question=question, case=case, metric=metric, outcome=outcome, figure=figure, limit=str(limit), details=details
+    )
 
 
 def proposed_limits(verdicts: Iterable[Verdict], limits: Limits, machine: Machine, date: str, command: str) -> str:

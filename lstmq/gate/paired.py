@@ -3,10 +3,11 @@
 import math
 from dataclasses import replace
 
+from lstmq.gate.limits import Limit, judge_figure
 from lstmq.gate.recording import EnvironmentRecording, Recording, ratios
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes, median_interval
-from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, format_number, not_measured
+from lstmq.gate.verdicts import Outcome, Verdict, not_measured
 from lstmq.quantization import FLOAT32
 
 # benchmarks/study tests these on other sessions than those they were chosen from.
@@ -33,18 +34,9 @@ def judge_slower(recording: Recording, scheme: str) -> Verdict:
     slower, float32 = (
         interval_over_processes(ratios(here.seconds[model], there.seconds[model])) for model in (scheme, FLOAT32)
     )
-    outcome = decide(slower, at_most=1 + AGAINST_TOLERANCE)
     times = [(model, here.us_per_token(model, plan), there.us_per_token(model, plan)) for model in (scheme, FLOAT32)]
     details = _describe_times(times, "there", [slower.median, float32.median])
-    return Verdict(
-        question="against",
-        case=scheme,
-        metric="slower",
-        outcome=outcome,
-        figure=slower,
-        limit=f"at most {1 + AGAINST_TOLERANCE}",
-        details=f"{details}; {MEASURE_MORE}" if outcome is Outcome.INCONCLUSIVE else details,
-    )
+    return judge_figure("against", scheme, "slower", slower, Limit(at_most=1 + AGAINST_TOLERANCE), details)
 
 
 def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
@@ -63,16 +55,9 @@ def judge_kept_speedup(run: Run, baseline: Run, scheme: str) -> Verdict:
     kept = ConfidenceInterval(median=now.median / then.median, lower=lower, upper=upper)
     times = [(model, run.us_per_token(model), baseline.us_per_token(model)) for model in (scheme, FLOAT32)]
     details = _describe_times(times, "then", [after / before for _, after, before in times])
-    outcome = decide(kept, at_least=1 - BASELINE_TOLERANCE)
-    return Verdict(
-        question="baseline",
-        case=scheme,
-        metric="kept speedup",
-        outcome=outcome,
-        figure=kept,
-        limit=f"at least {1 - BASELINE_TOLERANCE} of {then.median:.3g}",
-        details=f"{details}; --gate-against decides it" if outcome is Outcome.INCONCLUSIVE else details,
-    )
+    limit = Limit(at_least=1 - BASELINE_TOLERANCE)
+    verdict = judge_figure("baseline", scheme, "kept speedup", kept, limit, details, "--gate-against decides it")
+    return replace(verdict, limit=f"{limit} of {then.median:.3g}")
 
 
 def _judge_exact_figures(
@@ -94,15 +79,7 @@ def _judge_exact_figures(
     if after.kl is not None and before.kl is not None:
         figures.append(("kl", after.kl, MAX_KL_RATIO * before.kl + 1e-6, ""))
     return [
-        Verdict(
-            question=question,
-            case=scheme,
-            metric=metric,
-            outcome=decide(exact(figure), at_most=at_most),
-            figure=exact(figure),
-            limit=f"at most {format_number(at_most)}",
-            details=details,
-        )
+        judge_figure(question, scheme, metric, exact(figure), Limit(at_most=at_most), details)
         for metric, figure, at_most, details in figures
     ]
 

@@ -19,14 +19,14 @@ class Plan:
         schemes: keys of :data:`lstmq.SCHEMES`.
         workers: number of fresh processes for each environment, one after the other.
         slices: number of slices that each process reads with every model.
-        quantized_slices: number of further slices that each process reads with the quantized models only. Against
-            another environment, the question is about those, and float32 takes most of the time.
+        quantized_slices: number of further slices that each process reads with the quantized models only. The
+            comparison with another environment needs only those models, and float32 would take most of the time.
         tokens: length of a slice, in steps.
         bptt: longest window, in steps.
         threads: number of threads that torch uses. With one thread, the clock is its CPU time, and the process stays on
             one processor.
         engine: torch's int8 engine, as for :func:`lstmq.quantize`.
-        seed: of the order of slices and models.
+        seed: determines which slices are read, and in which order.
         columns: number of columns of the stream. A session fills it in.
     """
 

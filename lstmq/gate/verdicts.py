@@ -67,9 +67,9 @@ def not_measured(case: str, metric: str, limit: str, question: str = "limit") ->
     return Verdict(question=question, case=case, metric=metric, outcome=Outcome.NOT_MEASURED, figure=None, limit=limit)
 
 
-def format_number(number: float) -> str:
-    """Return a figure with all digits if it counts bytes, else with four."""
-    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
+def format_number(number: float, digits: int = 4) -> str:
+    """Return a figure with all digits if it counts bytes, else with so many."""
+    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.{digits}g}"
 
 
 def worst(verdicts: Iterable[Verdict]) -> Outcome:

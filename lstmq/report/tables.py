@@ -72,12 +72,8 @@ def describe_environments(recording: Recording) -> list[str]:
             parts.append(f"kernels {machine.kernels}")
         parts += [f"Python {machine.python}", f"lstmq {environment.lstmq} in {environment.location}"]
         lines.append(f"{name}: {', '.join(parts)}")
-    here, there = recording.here, recording.there
-    if there and (here.machine.torch, here.machine.python, here.location) == (
-        there.machine.torch,
-        there.machine.python,
-        there.location,
-    ):
+    sides = [(side.machine.torch, side.machine.python, side.location) for side in recording.environments.values()]
+    if len(sides) == 2 and sides[0] == sides[1]:
         lines.append("here and there are the same environment: any difference comes from the machine")
     plan = recording.plan
     more = f" and {plan.quantized_slices} more with the quantized models" if plan.quantized_slices else ""
@@ -93,13 +89,9 @@ def describe_environments(recording: Recording) -> list[str]:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """Return the verdicts as lines of text: a table, then the details."""
-    notes = [
-        f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}"
-        for verdict in verdicts
-        if verdict.details
-    ]
-    rows = [_cells(verdict) for verdict in verdicts]
-    return [*text_table(VERDICT_HEADERS, rows), *([""] if notes else []), *notes]
+    detailed = [verdict for verdict in verdicts if verdict.details]
+    notes = [f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}" for verdict in detailed]
+    return [*text_table(VERDICT_HEADERS, map(_cells, verdicts)), *([""] if notes else []), *notes]
 
 
 def _cells(verdict: Verdict) -> list[str]:
@@ -122,12 +114,8 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
 
 def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
     """Return the verdicts as Markdown: a heading, a table, and the notes as a list."""
-    lines = [
-        f"### lstmq: {worst(verdicts)}",
-        "",
-        markdown_row([*VERDICT_HEADERS, ""]),
-        "|---|---|---|---|---:|---|---|",
-    ]
+    header = [markdown_row([*VERDICT_HEADERS, ""]), "|---|---|---|---|---:|---|---|"]
+    lines = [f"### lstmq: {worst(verdicts)}", "", *header]
     for verdict in verdicts:
         outcome, *cells = _cells(verdict)
         is_calm = verdict.outcome in (Outcome.PASS, Outcome.UNJUDGED)

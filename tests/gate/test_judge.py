@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq.gate import judge
-from lstmq.gate.judge import is_noisy, judge_limits, judge_run, judge_scheme, judge_session
+from lstmq.gate.judge import is_noisy, judge_limits, judge_run, judge_scheme, judge_session, scheme_outcome
 from lstmq.gate.limits import CaseLimits, Limit
 from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.statistics import exact, interval_over_processes
@@ -243,6 +243,20 @@ def test_noisy_session_without_failure_is_invalid():
 def test_judge_scheme_compares_with_the_other_environment_and_the_baseline_if_there_are_any(there, baseline, questions):
     verdicts = judge_scheme(make_run(there=there), "int8", baseline)
     assert {verdict.question for verdict in verdicts} == questions
+
+
+@pytest.mark.parametrize(
+    ("run", "outcome"),
+    [
+        (make_run(), Outcome.PASS),
+        (make_run({"int8": 2e-2}), Outcome.FAIL),
+        (make_run({FLOAT32_COPY: 6e-2}), Outcome.INVALID),
+        (make_run(cases=[]), Outcome.NOT_MEASURED),
+        (make_run(failures=["test_corpus"]), Outcome.PASS),  # which is not about the scheme
+    ],
+)
+def test_scheme_outcome_is_the_worst_for_the_scheme_and_the_machine(run, outcome):
+    assert scheme_outcome(run, "int8") is outcome
 
 
 def test_made_up_run_passes():

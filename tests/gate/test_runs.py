@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lstmq import batchify, next_words
-from lstmq.gate.recording import FLOAT32_COPY, Plan, ratios
+from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.runs import conditions, describe_workload
 from lstmq.gate.statistics import interval_over_processes
 from lstmq.quantization.schemes import FLOAT32
@@ -108,37 +108,7 @@ def test_figures_without_a_divergence_lack_its_metrics():
     assert run.figures("int8").keys() == {"speedup", "size_ratio", "loss_difference"}
 
 
-def test_us_per_token_is_the_median_over_processes_per_token_and_column():
-    run = make_run({FLOAT32: [[0.3, 0.1, 0.2], [0.5, 0.5, None], [0.7, 0.9, 0.8]]}, tokens=100)
-    assert run.us_per_token(FLOAT32) == pytest.approx(5_000)
-    plan = replace(run.recording.plan, columns=5)
-    assert run.recording.here.us_per_token(FLOAT32, plan) == pytest.approx(1_000)
-
-
-def test_ratios_come_from_slices_that_both_models_read():
-    assert ratios([[3.0, None], [8.0, 6.0]], [[1.0, 2.0], [4.0, 2.0]]) == [[3.0], [2.0, 3.0]]
-
-
 def test_least_speedup_is_the_limit_unless_exempt_or_absent():
     assert make_run().least_speedup("int8") == LIMITS["int8"].default["speedup"].at_least
     assert make_run(exempt=["speedup"]).least_speedup("int8") is None
     assert make_run(limits={}).least_speedup("int8") is None
-
-
-# Plans.
-
-
-@pytest.mark.parametrize("name", ["workers", "slices", "tokens", "bptt", "threads", "columns"])
-def test_plan_refuses_numbers_below_one(name):
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, found 0"):
-        Plan(schemes=("int8",), **{name: 0})
-
-
-def test_plan_refuses_a_negative_number_of_quantized_slices():
-    with pytest.raises(ValueError, match="quantized_slices must be at least 0, found -1"):
-        Plan(schemes=("int8",), quantized_slices=-1)
-
-
-def test_clock_is_cpu_time_with_one_thread_and_else_wall_time():
-    assert Plan(schemes=()).clock == "cpu"
-    assert Plan(schemes=(), threads=2).clock == "wall"

@@ -1,0 +1,42 @@
+"""Laws of the study of the gate: the interval of a probability has its confidence."""
+
+import math
+import runpy
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+STUDY = Path(__file__).parents[2] / "benchmarks" / "study"
+binomial_interval = runpy.run_path(str(STUDY / "intervals.py"))["binomial_interval"]
+
+
+@pytest.mark.parametrize(
+    ("count", "trials", "lower", "upper"),
+    [
+        (0, 60, 0.0, 0.05963),  # 1 - 0.025 ** (1 / 60)
+        (3, 60, 0.01043, 0.13924),
+        (60, 60, 0.94037, 1.0),
+        (1, 2, 0.01258, 0.98742),
+        (5, 10, 0.18709, 0.81291),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_binomial_interval_equals_published_tables(count, trials, lower, upper):
+    assert binomial_interval(count, trials) == pytest.approx((lower, upper), abs=2e-5)
+
+
+@given(st.integers(1, 100), st.data(), st.sampled_from([0.9, 0.95, 0.99]))
+def test_binomial_interval_leaves_half_of_the_error_at_each_end(trials, data, confidence):
+    count = data.draw(st.integers(0, trials))
+    lower, upper = binomial_interval(count, trials, confidence)
+    ways = [math.lgamma(trials + 1) - math.lgamma(i + 1) - math.lgamma(trials - i + 1) for i in range(trials + 1)]
+
+    def probability(counts, p):
+        return sum(math.exp(ways[i] + i * math.log(p) + (trials - i) * math.log1p(-p)) for i in counts)
+
+    assert 0 <= lower <= count / trials <= upper <= 1
+    assert lower == 0 or probability(range(count, trials + 1), lower) == pytest.approx((1 - confidence) / 2, rel=1e-6)
+    assert upper == 1 or probability(range(count + 1), upper) == pytest.approx((1 - confidence) / 2, rel=1e-6)
+    assert (lower == 0, upper == 1) == (count == 0, count == trials)
