@@ -216,11 +216,8 @@ def test_agreement_is_a_share_of_all_targets_of_a_step():
     assert fidelity.loss == pytest.approx(evaluate(model, stream, 5), rel=1e-6)
 
 
-@pytest.mark.slow
-def test_compare_command_measures_the_example_of_the_docs():
-    result = CliRunner().invoke(
-        main, ["compare", "--workload", f"{TAGGER}:workload", "--tokens", "50", "--scheme", "int8"]
-    )
+def test_compare_command_measures_the_example_of_the_docs(short_tagger):
+    result = CliRunner().invoke(main, ["compare", "--workload", short_tagger, "--tokens", "50", "--scheme", "int8"])
     assert result.exit_code == 0, result.output
     assert "size and speed: a tagger with seeded weights, 50 steps of it" in result.output
     assert "loss: a tagger with seeded weights\n" in result.output
