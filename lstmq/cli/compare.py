@@ -66,13 +66,8 @@ def compare_command(
         console.print()
         console.print(table)
         console.print()
-        notes = [
-            *provenance(workload, machine, selected),
-            report.describe_spread(rows),
-            report.describe_setup(rows),
-            *(f"not measured: {name}, which needs {need}" for name, need in left_out.items()),
-        ]
-        for line in notes:
+        notes = [*provenance(workload, machine, selected), report.describe_spread(rows), report.describe_setup(rows)]
+        for line in (*notes, *(f"not measured: {name}, which needs {need}" for name, need in left_out.items())):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         if json_path:
             document = report.comparison_json(rows, workload, machine, bptt)

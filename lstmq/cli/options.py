@@ -78,8 +78,8 @@ def stream_options(command: Command) -> Command:
 
 def scheme_option(command: Command) -> Command:
     """Add the option that quantizes the model first."""
-    option = click.option("--scheme", type=click.Choice([FLOAT32, *SCHEMES]), default=FLOAT32, help="Quantize first.")
-    return option(command)
+    names = click.Choice([FLOAT32, *SCHEMES])
+    return click.option("--scheme", type=names, default=FLOAT32, help="Quantize first.")(command)
 
 
 def quantize_for(model: "LanguageModel", scheme: str, engine: str | None) -> "LanguageModel":

@@ -28,8 +28,7 @@ def select_baseline(
     fallback: tuple[Run, str] | None = None
     reasons = []
     for run in runs:
-        obstacles = why_not_comparable(now, run)
-        reservations: list[str] = []
+        obstacles, reservations = why_not_comparable(now, run), list[str]()
         if run.outcome != Outcome.PASS:
             (reservations if named else obstacles).append(f"it did not pass: {run.outcome or 'it was not judged'}")
         if missing := [scheme for scheme in schemes if scheme not in run.recording.here.seconds]:

@@ -14,6 +14,7 @@ from lstmq.quantization import FLOAT32
 # benchmarks/study measures how often these are right. The second was chosen from sessions of that study.
 COPY_TOLERANCE = 0.02  # share by which float32 and its copy may differ because they lie elsewhere in memory
 COPY_MAX_WIDTH = 0.4  # widest interval of that ratio; on an idle machine, one unlucky process makes it up to 0.25
+Figures = Mapping[str, ConfidenceInterval]  # by metric
 DID_NOT_FINISH = "its benchmark was deselected, skipped, renamed, or failed"
 
 
@@ -37,15 +38,11 @@ def _judge_copy(name: str, environment: EnvironmentRecording) -> Verdict:
     figure = interval_over_processes(environment.copy_ratios())
     is_equal = figure.lower <= 1 + COPY_TOLERANCE and figure.upper >= 1 - COPY_TOLERANCE
     is_calm = is_equal and figure.width <= COPY_MAX_WIDTH
-    return Verdict(
-        question="session",
-        case=FLOAT32,
-        metric="over its copy" if name == "here" else f"over its copy, {name}",
-        outcome=Outcome.PASS if is_calm else Outcome.INVALID,
-        figure=figure,
-        limit=f"1 within {COPY_TOLERANCE:.0%}, no wider than {COPY_MAX_WIDTH:.0%}",
-        details="" if is_calm else "too noisy to judge: run again, on a calmer machine, or with more --gate-slices",
-    )
+    outcome = Outcome.PASS if is_calm else Outcome.INVALID
+    metric = "over its copy" if name == "here" else f"over its copy, {name}"
+    limit = f"1 within {COPY_TOLERANCE:.0%}, no wider than {COPY_MAX_WIDTH:.0%}"
+    advice = "" if is_calm else "too noisy to judge: run again, on a calmer machine, or with more --gate-slices"
+    return Verdict("session", FLOAT32, metric, outcome, figure, limit, advice)
 
 
 def is_noisy(run: Run) -> bool:
@@ -76,8 +73,6 @@ def scheme_outcome(run: Run, scheme: str) -> Outcome:
 
 def _with_times(run: Run, verdict: Verdict) -> Verdict:
     """Add the times of the scheme and of float32 to a verdict."""
-    if verdict.figure is None:
-        return verdict
     times = f"{verdict.case} {run.us_per_token(verdict.case):.1f} us/token; {FLOAT32} {run.us_per_token(FLOAT32):.1f}"
     return replace(verdict, details="; ".join(filter(None, [times, verdict.details])))
 
@@ -89,9 +84,7 @@ def _invalidate(verdict: Verdict) -> Verdict:
     return replace(verdict, outcome=Outcome.INVALID, details=f"too noisy to judge; {verdict.details}")
 
 
-def judge_limits(
-    case: str, figures: Mapping[str, ConfidenceInterval], limits: Limits, isa: str, exempt: Collection[str] = ()
-) -> list[Verdict]:
+def judge_limits(case: str, figures: Figures, limits: Limits, isa: str, exempt: Collection[str] = ()) -> list[Verdict]:
     """Judge the figures of a case by its limits. A limit without a figure is not measured.
 
     Args:
@@ -119,11 +112,7 @@ def judge_limits(
 
 
 def judge_other_cases(
-    others: Mapping[str, Mapping[str, ConfidenceInterval]],
-    failures: Collection[str],
-    limits: Limits,
-    isa: str,
-    exempt: Collection[str],
+    others: Mapping[str, Figures], failures: Collection[str], limits: Limits, isa: str, exempt: Collection[str]
 ) -> list[Verdict]:
     """Judge the benchmarks that do not measure a scheme, and report those that failed or did not run."""
     verdicts = []
@@ -136,9 +125,7 @@ def judge_other_cases(
     return verdicts + [replace(verdict, outcome=Outcome.FAIL) for verdict in failed]
 
 
-def judge_other_case(
-    case: str, figures: Mapping[str, ConfidenceInterval], limits: Limits, isa: str, exempt: Collection[str]
-) -> list[Verdict]:
+def judge_other_case(case: str, figures: Figures, limits: Limits, isa: str, exempt: Collection[str]) -> list[Verdict]:
     """Judge a benchmark that does not measure a scheme."""
     # Training is measured with the small model of the sample, whatever the workload, so nothing is exempt there.
     return judge_limits(case, figures, limits, isa, exempt if case != "train" else ())

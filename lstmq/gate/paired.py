@@ -7,7 +7,7 @@ from lstmq.gate.limits import Limit, judge_figure
 from lstmq.gate.recording import EnvironmentRecording, Recording, ratios
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes, median_interval
-from lstmq.gate.verdicts import Outcome, Verdict, not_measured
+from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, not_measured
 from lstmq.quantization import FLOAT32
 
 # benchmarks/study tests these on other sessions than those they were chosen from.
@@ -31,12 +31,11 @@ def judge_slower(recording: Recording, scheme: str) -> Verdict:
     """Judge the seconds of a scheme here over its seconds there."""
     here, there, plan = recording.here, recording.there, recording.plan
     assert there  # noqa: S101 - the caller has checked it
-    slower, float32 = (
-        interval_over_processes(ratios(here.seconds[model], there.seconds[model])) for model in (scheme, FLOAT32)
-    )
-    times = [(model, here.us_per_token(model, plan), there.us_per_token(model, plan)) for model in (scheme, FLOAT32)]
-    details = _describe_times(times, "there", [slower.median, float32.median])
-    return judge_figure("against", scheme, "slower", slower, Limit(at_most=1 + AGAINST_TOLERANCE), details)
+    models = (scheme, FLOAT32)
+    slower = {model: interval_over_processes(ratios(here.seconds[model], there.seconds[model])) for model in models}
+    times = [(m, here.us_per_token(m, plan), there.us_per_token(m, plan), slower[m].median) for m in models]
+    limit = Limit(at_most=1 + AGAINST_TOLERANCE)
+    return judge_figure("against", scheme, "slower", slower[scheme], limit, _describe_times(times, "there"))
 
 
 def judge_baseline(run: Run, baseline: Run, scheme: str) -> list[Verdict]:
@@ -53,11 +52,11 @@ def judge_kept_speedup(run: Run, baseline: Run, scheme: str) -> Verdict:
     now, then = run.speedup(scheme), baseline.speedup(scheme)
     lower, upper = max(now.lower, 0) / then.upper, now.upper / then.lower if then.lower > 0 else math.inf
     kept = ConfidenceInterval(median=now.median / then.median, lower=lower, upper=upper)
-    times = [(model, run.us_per_token(model), baseline.us_per_token(model)) for model in (scheme, FLOAT32)]
-    details = _describe_times(times, "then", [after / before for _, after, before in times])
-    limit = Limit(at_least=1 - BASELINE_TOLERANCE)
-    verdict = judge_figure("baseline", scheme, "kept speedup", kept, limit, details, "--gate-against decides it")
-    return replace(verdict, limit=f"{limit} of {then.median:.3g}")
+    pairs = [(model, run.us_per_token(model), baseline.us_per_token(model)) for model in (scheme, FLOAT32)]
+    details = _describe_times([(*pair, pair[1] / pair[2]) for pair in pairs], "then")
+    verdict = judge_figure("baseline", scheme, "kept speedup", kept, Limit(at_least=1 - BASELINE_TOLERANCE), details)
+    details = verdict.details.replace(MEASURE_MORE, "--gate-against decides it")
+    return replace(verdict, limit=f"{verdict.limit} of {then.median:.3g}", details=details)
 
 
 def _judge_exact_figures(
@@ -84,21 +83,14 @@ def _judge_exact_figures(
     ]
 
 
-def _describe_times(times: list[tuple[str, float, float]], other: str, changes: list[float]) -> str:
+def _describe_times(times: list[tuple[str, float, float, float]], other: str) -> str:
     """Return the times of both models on both sides, and which model got slower or faster.
 
     Args:
-        times: the name of a model, its microseconds per token now, and those of the other side.
+        times: the name of a model, its microseconds per token here and on the other side, and the ratio of the two.
         other: ``there`` or ``then``.
-        changes: the time of each model now over that of the other side.
     """
-    sides = [
-        f"{model} {now:.1f}{unit}, {other} {before:.1f}"
-        for (model, now, before), unit in zip(times, (" us/token", ""), strict=True)
-    ]
-    moved = [
-        f"{model} got {'slower' if change > 1 else 'faster'}"
-        for (model, _, _), change in zip(times, changes, strict=True)
-        if abs(change - 1) > AGAINST_TOLERANCE
-    ]
+    sides = [f"{model} {now:.1f} us/token, {other} {before:.1f}" for model, now, before, _ in times]
+    changed = [(model, change) for model, _, _, change in times if abs(change - 1) > AGAINST_TOLERANCE]
+    moved = [f"{model} got {'slower' if change > 1 else 'faster'}" for model, change in changed]
     return f"{'; '.join(sides)}: {' and '.join(moved) or 'no change'}"

@@ -77,7 +77,6 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                text=True,
                 encoding="utf-8",
                 errors="replace",
             )

@@ -74,11 +74,6 @@ class Described:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moved:
-    """The answer to ``move``."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Timed:
     """The answer to ``time``.
 

@@ -1,7 +1,6 @@
 """Runs in pytest-benchmark's JSON files: written by the benchmarks, read and checked here."""
 
 import json
-import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,17 +25,8 @@ class RunError(ValueError):
 
 def run_document(run: Run, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Return what the benchmarks save below :data:`KEY`."""
-    document: dict[str, Any] = msgspec.to_builtins(run)
-    return {"version": VERSION, **document, "verdicts": _finite(msgspec.to_builtins(verdicts))}
-
-
-def _finite(value: Any) -> Any:
-    """Replace infinity and NaN by ``None``, because JSON has neither."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    finite = json.loads(msgspec.json.encode(verdicts))  # null for infinity and NaN, which JSON does not have
+    return {"version": VERSION, **msgspec.to_builtins(run), "verdicts": finite}
 
 
 def read_run(path: Path) -> Run:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from lstmq.gate.processes import Environment, WorkerProcess
-from lstmq.gate.protocol import Described, Loaded, Moved, SubjectFile, Timed
+from lstmq.gate.protocol import Described, Loaded, SubjectFile, Timed
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording
 from lstmq.gate.transfer import dump_subjects
 from lstmq.quantization import FLOAT32
@@ -91,7 +91,7 @@ def _read_slices(
         if place % BLOCK_SLICES == 0:
             for name, model in reading:
                 if place:
-                    workers[name].ask(Moved, "move", model=model)
+                    workers[name].ask(dict, "move", model=model)
                 workers[name].ask(Timed, "time", model=model, first=0, tokens=plan.tokens)  # only warms the caches up
         # Each order is followed by its mirror image, so that each model reads before each other as often as after it.
         if place % 2:

@@ -26,7 +26,7 @@ class Outcome(StrEnum):
         return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11}.get(self.value, 12)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Verdict:
     """The decision about one figure.
 
@@ -64,7 +64,7 @@ class Verdict:
 
 def not_measured(case: str, metric: str, limit: str, question: str = "limit") -> Verdict:
     """Return the verdict for a figure that was not measured."""
-    return Verdict(question=question, case=case, metric=metric, outcome=Outcome.NOT_MEASURED, figure=None, limit=limit)
+    return Verdict(question, case, metric, Outcome.NOT_MEASURED, None, limit)
 
 
 def format_number(number: float, digits: int = 4) -> str:

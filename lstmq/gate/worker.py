@@ -22,7 +22,7 @@ from torch import nn
 import lstmq
 from lstmq.comparison import compare_predictions, describe_machine
 from lstmq.errors import one_line
-from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Moved, SubjectFile, Timed
+from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, SubjectFile, Timed
 from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.transfer import load_subject
 from lstmq.model import EngineModel, evaluate, model_size
@@ -30,6 +30,7 @@ from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_e
 from lstmq.text import Stream
 from lstmq.workload import Subject
 
+Models = dict[str, nn.Module]
 TYPES: dict[str, Any] = {"subject": SubjectFile, "plan": Plan}  # of arguments
 
 
@@ -49,7 +50,7 @@ class Worker:
         cpu_time: Callable[[], float] = time.process_time,
     ) -> None:
         self._quantize, self._evaluate, self._cpu_time = quantize, evaluate, cpu_time
-        self.models: dict[str, nn.Module] = {}
+        self.models: Models = {}
 
     def load(self, subject: SubjectFile, plan: Plan, processor: int) -> Loaded:
         """Load the float32 model and quantize it with every scheme that this environment supports.
@@ -70,9 +71,8 @@ class Worker:
             self.move(name)  # close to that processor; memory that a file was read into is 1 to 2 % slower than a copy
         return Loaded(machine=describe_machine(plan.engine), models=[*self.models], absent=absent, pinned=pinned)
 
-    def _quantize_all(
-        self, subject: Subject[nn.Module], schemes: Sequence[str]
-    ) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    def _quantize_all(self, subject: Subject[nn.Module], schemes: Sequence[str]) -> tuple[Models, dict[str, str]]:
+        """Return the quantized models, and why there is none for the other schemes."""
         quantized, absent = {}, {}
         for scheme in schemes:
             try:
@@ -84,13 +84,13 @@ class Worker:
                 quantized[scheme] = model
         return quantized, absent
 
-    def move(self, model: str) -> Moved:
+    def move(self, model: str) -> dict[str, Any]:
         """Copy a model to another place in memory."""
         with using_engine(self.engine):  # torch packs the weights of the copy again, for the engine that is set
             self.models[model] = copy.deepcopy(self.models[model])
         if isinstance(self.models[model], EngineModel):  # an engine may prepare itself when it first reads
             self._evaluate(self.models[model], self.stream.slice(0, self.bptt), self.bptt)
-        return Moved()
+        return {}
 
     def time(self, model: str, first: int, tokens: int) -> Timed:
         """Time a model on the slice of ``tokens`` steps that starts at step ``first``."""

@@ -170,13 +170,9 @@ def _expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def _is_plain(key: object, value: object) -> bool:
     """Return whether this is a name and an ordinary tensor: not sparse or nested, and with its numbers in memory."""
-    return (
-        isinstance(key, str)
-        and isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and not value.is_nested
-        and value.device.type == "cpu"
-    )
+    if not isinstance(key, str) or not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and not value.is_nested and value.device.type == "cpu"
 
 
 def _describe(found: object) -> str:

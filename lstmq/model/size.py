@@ -5,13 +5,10 @@ Counting parameters would miss int8 weights, because torch packs them into objec
 
 import io
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, Any, cast
 
 import torch
 from torch import nn
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,7 @@ class _Counter(io.RawIOBase):
 
     bytes = 0
 
-    def write(self, data: "Buffer") -> int:
+    def write(self, data: Any) -> int:
         written = memoryview(data).nbytes
         self.bytes += written
         return written

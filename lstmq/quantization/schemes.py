@@ -5,7 +5,8 @@ is first used.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
@@ -20,7 +21,7 @@ FLOAT32 = "float32"  # stands for the model before quantization
 ALL = "all"  # stands for all schemes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Scheme:
     """A way to make a model smaller and faster.
 
@@ -37,6 +38,7 @@ class Scheme:
 
     summary: str
     quantize: Callable[[Any], "nn.Module"]
+    _: KW_ONLY
     missing: Callable[[], str] = str
     slow_without: Callable[[], str] = str
     language_models_only: bool = False
@@ -52,49 +54,22 @@ def _lazy(module: str, function: str, *arguments: Any) -> Callable[..., Any]:
     return call
 
 
-_missing_onnx_packages = _lazy("onnx", "missing_packages")
+_int8, _to_onnx = partial(_lazy, "torch_ao", "quantize_dynamic"), partial(_lazy, "onnx", "to_onnx_model")
+_compiled = partial(Scheme, missing=_lazy("bfloat16", "missing_compiler"), language_models_only=True, default=False)
+_native = partial(Scheme, slow_without=_lazy("native", "missing_kernels"), language_models_only=True)
+_onnx = partial(Scheme, missing=_lazy("onnx", "missing_packages"), language_models_only=True)
 
 SCHEMES: Mapping[str, Scheme] = {
-    "int8": Scheme(summary="LSTM and linear layers in int8", quantize=_lazy("torch_ao", "quantize_dynamic")),
-    "int8-embedding": Scheme(
-        summary="int8, and the embedding's rows in 8 bits", quantize=_lazy("torch_ao", "quantize_dynamic", "quint8")
-    ),
-    "int8-embedding4": Scheme(
-        summary="int8, and the embedding's rows in 4 bits", quantize=_lazy("torch_ao", "quantize_dynamic", "quint4x2")
-    ),
-    "bf16": Scheme(summary="everything in bfloat16", quantize=_lazy("bfloat16", "cast_to_bfloat16")),
-    "bf16-compile": Scheme(
-        summary="everything in bfloat16, compiled by torch",
-        quantize=_lazy("bfloat16", "compile_in_bfloat16"),
-        missing=_lazy("bfloat16", "missing_compiler"),
-        language_models_only=True,
-        default=False,
-    ),
-    "int8-native": Scheme(
-        summary="everything in int8, with the kernels of this package",
-        quantize=_lazy("native", "quantize_native"),
-        slow_without=_lazy("native", "missing_kernels"),
-        language_models_only=True,
-    ),
-    "ort-fp32": Scheme(
-        summary="float32 in ONNX Runtime",
-        quantize=_lazy("onnx", "to_onnx_model"),
-        missing=_missing_onnx_packages,
-        language_models_only=True,
-        default=False,
-    ),
-    "ort-int8": Scheme(
-        summary="everything in int8 in ONNX Runtime",
-        quantize=_lazy("onnx", "to_onnx_model", ("LSTM", "MatMul", "Gather")),
-        missing=_missing_onnx_packages,
-        language_models_only=True,
-    ),
-    "ort-int8-linear-lstm": Scheme(
-        summary="LSTM and linear layers in int8 in ONNX Runtime",
-        quantize=_lazy("onnx", "to_onnx_model", ("LSTM", "MatMul")),
-        missing=_missing_onnx_packages,
-        language_models_only=True,
-        default=False,
+    "int8": Scheme("LSTM and linear layers in int8", _int8()),
+    "int8-embedding": Scheme("int8, and the embedding's rows in 8 bits", _int8("quint8")),
+    "int8-embedding4": Scheme("int8, and the embedding's rows in 4 bits", _int8("quint4x2")),
+    "bf16": Scheme("everything in bfloat16", _lazy("bfloat16", "cast_to_bfloat16")),
+    "bf16-compile": _compiled("everything in bfloat16, compiled by torch", _lazy("bfloat16", "compile_in_bfloat16")),
+    "int8-native": _native("everything in int8, with our own kernels", _lazy("native", "quantize_native")),
+    "ort-fp32": _onnx("float32 in ONNX Runtime", _to_onnx(), default=False),
+    "ort-int8": _onnx("everything in int8 in ONNX Runtime", _to_onnx(("LSTM", "MatMul", "Gather"))),
+    "ort-int8-linear-lstm": _onnx(
+        "ort-int8 with the embedding in float32", _to_onnx(("LSTM", "MatMul")), default=False
     ),
 }
 """The quantization schemes by name. ``lstmq compare`` and the benchmarks measure those whose ``default`` is true.

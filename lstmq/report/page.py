@@ -58,9 +58,8 @@ def table_cells(table: Sequence[SchemeSummary]) -> list[list[Cell]]:
 
 def _verdict(row: SchemeSummary) -> str:
     """Return the outcome by the limits, and the outcome of the run if it differs because of a baseline, for example."""
-    if row.run_outcome in ("", row.outcome):
-        return row.outcome.value
-    return f"{row.outcome} (run: {row.run_outcome})"
+    is_same = row.run_outcome in ("", row.outcome)
+    return row.outcome.value if is_same else f"{row.outcome} (run: {row.run_outcome})"
 
 
 def heading(table: Sequence[SchemeSummary]) -> str:

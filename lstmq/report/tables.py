@@ -40,9 +40,7 @@ def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
 def describe_spread(rows: Sequence[ComparisonRow]) -> str:
     """Return a line with the quartiles of every speedup."""
     quartiles = (f"{row.name} {row.speedup.lower:.2f}-{row.speedup.upper:.2f}" for row in rows[1:])
-    return (
-        f"faster: median over windows of float32's seconds divided by the model's; middle half: {', '.join(quartiles)}"
-    )
+    return f"faster: median over windows of float32's seconds over the model's; middle half: {', '.join(quartiles)}"
 
 
 def describe_setup(rows: Sequence[ComparisonRow]) -> str:

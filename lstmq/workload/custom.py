@@ -44,7 +44,11 @@ def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None
     finally:
         torch.set_num_threads(threads)  # an option of the command sets them, not the file
     workload = replace(_check(workload, spec), made_by=f"{path}:{function}")
-    return _shorten(workload, tokens, at_most)
+    stream = first_steps(workload.speed.stream, tokens, at_most)
+    if len(stream) == len(workload.speed.stream):
+        return workload
+    origin = f"{workload.speed.origin}, {len(stream):,} steps of it"
+    return replace(workload, speed=replace(workload.speed, stream=stream, origin=origin))
 
 
 @contextmanager
@@ -85,13 +89,17 @@ def _check(workload: object, spec: str) -> Workload:
     return workload
 
 
-def _shorten(workload: Workload, tokens: int | None, at_most: int | None) -> Workload:
-    """Return the workload with a shorter stream to time."""
-    speed, length = workload.speed, len(workload.speed.stream)
-    if tokens is not None and not 1 <= tokens <= length:
-        raise ValueError(f"the stream has {length:,} steps: expected 1 to that many, found {tokens:,}")
-    steps = min(length, tokens or at_most or length)
-    if steps == length:
-        return workload
-    origin = f"{speed.origin}, {steps:,} steps of it"
-    return replace(workload, speed=replace(speed, stream=speed.stream.slice(0, steps), origin=origin))
+def first_steps(stream: Stream, wanted: int | None, at_most: int | None, of_words: bool = False) -> Stream:
+    """Return the start of a stream.
+
+    Args:
+        stream: the whole stream.
+        wanted: number of steps; ``None`` for as many as there are, but at most ``at_most``.
+        at_most: largest number of steps if ``wanted`` is ``None``.
+        of_words: whether the numbers count words. The last word is a target only, so ``n`` words have ``n - 1`` steps.
+    """
+    what, extra = ("tokens", 1) if of_words else ("steps", 0)
+    length = len(stream) + extra
+    if wanted is not None and not 1 + extra <= wanted <= length:
+        raise ValueError(f"the stream has {length:,} {what}: expected {1 + extra} to that many, found {wanted:,}")
+    return stream.slice(0, (wanted or min(at_most or length, length)) - extra)

@@ -7,9 +7,9 @@ import torch
 from lstmq.model import LanguageModel, LSTMModel, ModelConfig, load_checkpoint
 from lstmq.quantization.native import is_native_file, load_native
 from lstmq.quantization.onnx import read_onnx
-from lstmq.text import Corpus, Stream, batchify, next_words
+from lstmq.text import Corpus, batchify, next_words
 from lstmq.workload.assets import CHECKPOINT, DATA, WIKITEXT_2, Asset
-from lstmq.workload.custom import load_user_workload
+from lstmq.workload.custom import first_steps, load_user_workload
 from lstmq.workload.subject import Subject, Workload
 
 DEFAULT_TOKENS = 5_000  # each model of the default workload reads them in a few seconds
@@ -66,7 +66,7 @@ def load_workload(
         return Workload(speed=subject, loss=subject)
     loss = load_text_subject(vocabulary=vocabulary)
     config = ModelConfig()
-    stream = _first_tokens(loss.stream, tokens, DEFAULT_TOKENS)
+    stream = first_steps(loss.stream, tokens, DEFAULT_TOKENS, of_words=True)
     speed = Subject(
         model=LSTMModel(config, torch.Generator().manual_seed(SEED)).eval(),
         dictionary=loss.dictionary,
@@ -114,7 +114,7 @@ def load_text_subject(
             f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
             f"{vocabulary or folder} has {len(text.dictionary):,}"
         )
-    stream = _first_tokens(next_words(batchify(text.test, 1)), tokens, at_most)
+    stream = first_steps(next_words(batchify(text.test, 1)), tokens, at_most, of_words=True)
     model_name, text_name = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
     origin = f"{model_name}, {_shape(model.config)}, on {len(stream) + 1:,} tokens of {text_name}'s test split"
     return Subject(model=model, dictionary=text.dictionary, stream=stream, origin=origin)
@@ -158,16 +158,6 @@ def _fetched(asset: Asset) -> Path:
     if not path.exists():
         raise ValueError(f"no such file or folder: {path}. To use {WIKITEXT_2.name}, run `lstmq fetch` first")
     return path
-
-
-def _first_tokens(stream: Stream, tokens: int | None, at_most: int | None) -> Stream:
-    """Return the start of a stream of next words. A stream of ``n`` tokens has ``n - 1`` steps."""
-    length = len(stream) + 1
-    if tokens is None:
-        tokens = min(at_most or length, length)
-    elif not 2 <= tokens <= length:
-        raise ValueError(f"the test split has {length:,} tokens: expected 2 to that many, found {tokens:,}")
-    return stream.slice(0, tokens - 1)
 
 
 def _shape(config: ModelConfig) -> str:

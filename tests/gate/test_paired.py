@@ -138,6 +138,15 @@ def test_losses_of_different_windows_are_not_compared():
     assert judged(make_run(), baseline)["baseline", "int8", "loss moved"].outcome is Outcome.NOT_MEASURED
 
 
+@pytest.mark.parametrize("fidelity", [make_fidelity(math.nan, math.nan, math.nan), make_fidelity(math.nan)])
+def test_figure_fails_if_the_other_side_is_nan(fidelity):
+    """A model in the other environment, or in a baseline that the user named, may compute NaN."""
+    there, then = (make_environment(name, fidelity={"int8": fidelity}) for name in ("there", "then"))
+    verdicts = judged(make_run(there=there), make_run(then))
+    for question in ("against", "baseline"):
+        assert verdicts[question, "int8", "loss moved"].outcome is Outcome.FAIL
+
+
 @pytest.mark.parametrize("loss", [3e-6, 3e6])
 @pytest.mark.parametrize(("share", "outcome"), [(0.0009, Outcome.PASS), (0.0011, Outcome.FAIL)])
 def test_loss_that_is_not_a_cross_entropy_may_grow_by_a_share(loss, share, outcome):
@@ -176,7 +185,5 @@ def test_details_say_which_model_changed_and_all_times_in_microseconds_per_token
     here = {model: make_slices(factors[model] * seconds, noise=0) for model, seconds in SECONDS.items()}
     verdicts = judged(make_run(here, before), make_run(before))
     for key, other in ((SLOWER, "there"), (KEPT, "then")):
-        expected = (
-            f"int8 {100 * int8:.1f} us/token, {other} 100.0; float32 {300 * float32:.1f}, {other} 300.0: {change}"
-        )
+        expected = f"int8 {100 * int8:.1f} us/token, {other} 100.0; float32 {300 * float32:.1f} us/token, {other} 300.0: {change}"
         assert verdicts[key].details.startswith(expected)

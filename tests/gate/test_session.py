@@ -21,7 +21,7 @@ from lstmq.comparison.fidelity import compare_predictions
 from lstmq.comparison.machine import describe_machine
 from lstmq.gate import session
 from lstmq.gate.processes import Environment
-from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Moved, Timed
+from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Timed
 from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.session import measure
 from lstmq.model.size import model_size
@@ -103,7 +103,7 @@ class FakeWorker:
     def move(self, *, model):
         assert model in self.models
         self.cold.add(model)
-        return Moved()
+        return {}
 
     def time(self, *, model, first, tokens):
         assert model in self.models

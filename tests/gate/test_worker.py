@@ -16,7 +16,7 @@ import torch
 import lstmq
 from lstmq import evaluate
 from lstmq.comparison.machine import describe_machine
-from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Moved, Timed
+from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, Timed
 from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.transfer import dump_subjects
 from lstmq.gate.worker import Worker, serve
@@ -79,7 +79,7 @@ def test_worker_says_hello_and_answers_each_request_with_its_type(load_request, 
         time | {"model": FLOAT32_COPY},
     ]
     answers = ask(*requests)
-    kinds = (Hello, Loaded, Described, Timed, Moved, Timed)
+    kinds = (Hello, Loaded, Described, Timed, dict, Timed)
     hello, loaded, described, *_ = (msgspec.convert(answer, kind) for answer, kind in zip(answers, kinds, strict=True))
     assert hello == Hello(protocol=PROTOCOL, lstmq=lstmq.__version__, location=str(Path(lstmq.__file__).parent))
     assert loaded.machine == describe_machine()
@@ -152,7 +152,7 @@ def test_model_that_was_moved_computes_the_same_on_the_engine_it_was_made_for(lo
     models = dict(worker.models)
     before = {name: evaluate(model, STREAM, 7) for name, model in models.items()}
     for name, model in models.items():
-        assert worker.move(name) == Moved()
+        assert worker.move(name) == {}
         assert worker.models[name] is not model
     assert {name: evaluate(model, STREAM, 7) for name, model in worker.models.items()} == before
 

@@ -119,6 +119,6 @@ def test_at_most_beyond_the_split_reads_the_whole_split(corpus_folder, checkpoin
 def test_tokens_out_of_range_are_refused(tokens, corpus_folder, checkpoint_file):
     for files in ((None, None), (corpus_folder, checkpoint_file)):
         with pytest.raises(
-            ValueError, match=rf"the test split has [\d,]+ tokens: expected 2 to that many, found {tokens:,}"
+            ValueError, match=rf"the stream has [\d,]+ tokens: expected 2 to that many, found {tokens:,}"
         ):
             load_workload(*files, tokens=tokens)
