@@ -145,10 +145,9 @@ class PackedModel:
         ids, shape = check_tensor("input", input, torch.int64, (n, bsz)), (config.nlayers, bsz, config.nhid)
         h, c = (check_tensor("hidden", tensor, torch.float32, shape).clone() for tensor in hidden)
         size = kernels.lstmq_workspace_size(byref(self._struct), n, bsz)
-        tensors = {"input": ids, "hidden": h, "cell": c}
-        tensors["workspace"] = torch.empty(size, dtype=torch.uint8, device="cpu")
-        pointers |= {name: tensor.data_ptr() for name, tensor in tensors.items()}
-        window = WindowStruct(n=n, bsz=bsz, **pointers)
+        workspace = torch.empty(size, dtype=torch.uint8, device="cpu")
+        window = WindowStruct(n, bsz, ids.data_ptr(), hidden=h.data_ptr(), cell=c.data_ptr(), **pointers)
+        window.workspace = workspace.data_ptr()
         if kernels.lstmq_read_window(byref(self._struct), KERNEL_ISAS.index(isa), byref(window)):
             raise ValueError(f"expected ids from 0 to {config.ntoken - 1:,}, found another")
         return h, c
