@@ -1,10 +1,10 @@
-"""Two environments of ``tox.ini`` against one another, in one session: ``tox -e ab -- torch2.13 torch2.15``.
+"""Compares two environments of ``tox.ini`` in one session: ``tox -e ab -- torch2.13 torch2.15``.
 
-Is int8 slower in the second than in the first? Both are built, if they are not yet, and nothing is run in them but
-this. What follows their names reaches pytest. ``there`` is the first, ``here`` the second.
+The question is whether int8 is slower in the second environment (``here``) than in the first (``there``). Both are built
+if they do not exist yet; nothing else runs in them. Further arguments go to pytest.
 
-An upgrade is worth some minutes: of 12 processes, rather than the gate's 8, the interval leaves out the most extreme
-one at each end, so that a single one that had bad luck decides nothing.
+The session uses 12 processes, not 8, because an upgrade is worth some minutes: with 12, the confidence interval leaves
+out the most extreme process at each end, so one process that had bad luck does not decide.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Build, measure, and return pytest's exit code."""
+    """Build both environments, run the gate, and return pytest's exit code."""
     if len(sys.argv) < 3:
         print("expected two environments, as in `tox -e ab -- torch2.13 torch2.15`", file=sys.stderr)
         return 2
@@ -23,27 +23,28 @@ def main() -> int:
     tox = find_tox()
     try:
         subprocess.run([*tox, "run", "--notest", "-e", ",".join(dict.fromkeys(names))], check=True)
-        there, here = (ask(tox, name, "env_python") for name in names)
+        there, here = (find_python(tox, name) for name in names)
     except subprocess.CalledProcessError as error:
-        print(error.stderr or f"{' and '.join(names)} could not be built", file=sys.stderr)
+        print(error.stderr or f"tox could not build {' and '.join(names)}", file=sys.stderr)
         return 2
-    gate = [here, "-P", "-m", "pytest", "benchmarks", "--gate-against", there, "--workers", "12", *sys.argv[3:]]
-    return subprocess.run(gate, check=False).returncode
+    options = ["--gate-against", there, "--gate-workers", "12"]
+    return subprocess.run([here, "-P", "-m", "pytest", "benchmarks", *options, *sys.argv[3:]], check=False).returncode
 
 
 def find_tox() -> list[str]:
-    """Return the tox on the path, with what plugins it has, if there is one outside this environment; else its own."""
+    """Return the command of the tox on the path, because it has the user's plugins; without one, this environment's."""
     own = Path(sys.executable).parent
-    outside = os.pathsep.join(each for each in os.get_exec_path() if Path(each).resolve() != own.resolve())
-    found = shutil.which("tox", path=outside)
+    path = os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder).resolve() != own.resolve())
+    found = shutil.which("tox", path=path)
     return [found] if found else [sys.executable, "-m", "tox"]
 
 
-def ask(tox: list[str], environment: str, key: str) -> str:
-    """Return a value of the configuration."""
-    told = subprocess.run([*tox, "config", "-e", environment, "-k", key], check=True, capture_output=True, text=True)
-    (line,) = [line for line in told.stdout.splitlines() if line.startswith(f"{key} = ")]
-    return line.removeprefix(f"{key} = ")
+def find_python(tox: list[str], environment: str) -> str:
+    """Return the path of the Python in an environment of tox."""
+    command = [*tox, "config", "-e", environment, "-k", "env_python"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (line,) = [line for line in output.splitlines() if line.startswith("env_python = ")]
+    return line.removeprefix("env_python = ")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Run sessions of the gate on unchanged and on slowed code, idle and loaded, and write down what they measured.
+"""Runs sessions of the gate on unchanged and on slowed code, idle and loaded, and saves what they measured.
 
-``python benchmarks/study/run.py`` runs until as many of each kind and condition as it says are in the file; it may be
-interrupted, and goes on where it stopped. ``results.py`` beside it judges them and writes the page of results.
+``python benchmarks/study/run.py`` runs until the file has as many sessions of each kind as the options say. You can
+interrupt it, and it continues where it stopped. ``results.py`` judges the sessions and writes the page of results.
 
-Idle, sessions run one after the other, with nothing beside them. Loaded, every processor has a session of its own that
-stays on it, all at once: each is the others' load. A processor with no session left evaluates in float32 until all end.
+Idle: sessions run one after the other, with nothing beside them. Loaded: each processor runs a session of its own, all
+at the same time, so each session is a load for the others. A processor without further sessions evaluates the float32
+model until all others end.
 """
 
-import gzip
 import json
 import os
 import random
@@ -16,32 +16,31 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 import torch
+from sessions import SESSIONS, Session, append_session, read_sessions
 
-from lstmq import evaluate
-from lstmq.gate.processes import HERE, THERE, Environment
-from lstmq.gate.session import QUANTIZED_PER_SLICE, Plan, measure
-from lstmq.workload.loading import load_workload
+from lstmq import evaluate, load_workload
+from lstmq.gate import QUANTIZED_PER_SLICE, Environment, Plan, measure
 
-FOLDER = Path(__file__).parent
-SESSIONS = FOLDER / "sessions.jsonl.gz"
-PLAN = Plan(schemes=("int8",), more=QUANTIZED_PER_SLICE * Plan.pairs)  # what `--gate-against PYTHON --scheme int8` does
+SLOWED = Path(__file__).with_name("slowed.py")
+# The plan of `pytest benchmarks --gate-against PYTHON --gate-scheme int8`.
+PLAN = Plan(schemes=("int8",), quantized_slices=QUANTIZED_PER_SLICE * Plan.slices)
 SLOWDOWNS = (0, 2, 5, 10)  # percent by which int8 is slower here than there
 
 
-def run(slowdown, condition):
-    """Run one session and return what is kept of it."""
+def run_session(slowdown: int, condition: str) -> Session:
+    """Run one session and return what the file keeps of it."""
     workload, started, load = load_workload(), time.time(), os.getloadavg()[0]
-    here, there = Environment.here(), replace(Environment.here(), name=THERE)
+    here, there = Environment.here(), replace(Environment.here(), name="there")
     if slowdown:
-        here = replace(here, command=(sys.executable, "-P", str(FOLDER / "slowed.py"), str(slowdown / 100)))
+        here = replace(here, command=(sys.executable, "-P", str(SLOWED), str(slowdown / 100)))
     recording = measure(workload, replace(PLAN, seed=random.randrange(2**32)), (here, there))
-    told = [recording.environments[name] for name in (HERE, THERE)]
+    environments = recording.environments
     return {
         "slowdown": slowdown,
         "condition": condition,
@@ -49,68 +48,63 @@ def run(slowdown, condition):
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "took": round(time.time() - started, 1),
         "load": load,
-        "machine": told[0]["machine"],
-        "plan": recording.plan,
-        "sizes": {HERE: told[0]["sizes"]["int8"]["total"], THERE: told[1]["sizes"]["int8"]["total"]},
-        "same_predictions": told[0]["fidelity"] == told[1]["fidelity"],
-        "seconds": microseconds(recording.seconds),
-        "wall": microseconds(recording.wall),
+        "machine": asdict(recording.here.machine),
+        "plan": asdict(recording.plan),
+        "sizes": {name: environment.sizes["int8"].total for name, environment in environments.items()},
+        "same_predictions": recording.here.fidelity == recording.there.fidelity,
+        "seconds": {name: microseconds(environment.seconds) for name, environment in environments.items()},
+        "wall": {name: microseconds(environment.wall) for name, environment in environments.items()},
     }
 
 
-def microseconds(times):
+def microseconds(seconds: Mapping[str, list[list[float | None]]]) -> dict[str, list[list[int | None]]]:
+    """Return seconds by model as whole microseconds."""
     return {
-        name: {arm: [[t and round(1e6 * t) for t in worker] for worker in workers] for arm, workers in arms.items()}
-        for name, arms in times.items()
+        model: [[t and round(1e6 * t) for t in process] for process in processes]
+        for model, processes in seconds.items()
     }
 
 
-def read(path):
-    """Return the sessions of a file, in the order in which they ended; none if there is no such file."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.exists() else nullcontext([]) as lines:
-        return [json.loads(line) for line in lines]
-
-
-def be_load():
-    """Keep the processor, and its way to memory, fully busy: evaluate in float32, for ever."""
+def run_load() -> None:
+    """Keep a processor and its memory busy: evaluate in float32 until this process is killed."""
     torch.set_num_threads(1)
     subject = load_workload().speed
     while True:
         evaluate(subject.model, subject.stream, 25)
 
 
-def run_all(todo, condition, out):
-    """Run sessions with these slowdowns, in random order, each in a process of its own."""
-    random.shuffle(todo)
+def run_sessions(slowdowns: list[int], condition: str, out: Path) -> None:
+    """Run a session for each slowdown, in random order, each in its own process."""
+    random.shuffle(slowdowns)
     lock, loads, errors = threading.Lock(), [], []
 
-    def lane(processor):
+    def run_lane(processor: int | None) -> None:
         command = [sys.executable, __file__, "--condition", condition]
         command += [] if processor is None else ["--processor", str(processor)]
         while True:
             with lock:
-                if not todo:
+                if not slowdowns:
                     break
-                slowdown = todo.pop()
-            child = subprocess.run([*command, "--one", str(slowdown)], stdout=subprocess.PIPE, check=False)
-            if child.returncode:
-                todo.clear()  # the other lanes would go on without their load
-                errors.append(f"a session ended with exit code {child.returncode}")
+                slowdown = slowdowns.pop()
+            process = subprocess.run([*command, "--one", str(slowdown)], stdout=subprocess.PIPE, check=False)
+            if process.returncode:
+                slowdowns.clear()  # without this lane, the other lanes would have less load
+                errors.append(f"a session ended with exit code {process.returncode}")
                 break
-            session = json.loads(child.stdout)
-            with lock, gzip.open(out, "at", encoding="utf-8") as file:
-                file.write(json.dumps(session, separators=(",", ":")) + "\n")
-            took = f"{session['date']} {condition}, {slowdown} % slower: {session['took']} s"
-            click.echo(f"{took}, {len(todo)} not begun")
+            session = json.loads(process.stdout)
+            with lock:
+                append_session(session, out)
+            duration = f"{session['date']} {condition}, {slowdown} % slower: {session['took']} s"
+            click.echo(f"{duration}, {len(slowdowns)} sessions left to start")
         if processor is not None:
             loads.append(subprocess.Popen([*command, "--load"]))
 
     processors = sorted(os.sched_getaffinity(0)) if condition == "loaded" else [None]
-    lanes = [threading.Thread(target=lane, args=[processor]) for processor in processors]
-    for each in lanes:
-        each.start()
-    for each in lanes:
-        each.join()
+    lanes = [threading.Thread(target=run_lane, args=[processor]) for processor in processors]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
     for load in loads:
         load.kill()
     if errors:
@@ -121,22 +115,26 @@ def run_all(todo, condition, out):
 @click.option("--unchanged", default=60, show_default=True, help="Sessions of unchanged code in each condition.")
 @click.option("--slowed", default=20, show_default=True, help="Sessions of each slowdown in each condition.")
 @click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=SESSIONS)
-@click.option("--processor", type=int, hidden=True)
-@click.option("--one", type=int, hidden=True, help="Run a session with this slowdown and print it.")
-@click.option("--load", is_flag=True, hidden=True, help="Be the load.")
-def main(unchanged, slowed, condition, out, processor, one, load):
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=SESSIONS, help="File to add them to.")
+@click.option("--processor", type=int, hidden=True, help="Stay on this processor.")
+@click.option("--one", "slowdown", type=int, hidden=True, help="Run one session with this slowdown and print it.")
+@click.option("--load", is_flag=True, hidden=True, help="Keep the processor busy.")
+def main(
+    *, unchanged: int, slowed: int, condition: str, out: Path, processor: int | None, slowdown: int | None, load: bool
+) -> None:
+    """Run the sessions that the file does not have yet."""
     if processor is not None:
         os.sched_setaffinity(0, {processor})
     if load:
-        be_load()
-    if one is not None:
-        click.echo(json.dumps(run(one, condition)))
+        run_load()
+    if slowdown is not None:
+        click.echo(json.dumps(run_session(slowdown, condition)))
         return
-    done = Counter((session["condition"], session["slowdown"]) for session in read(out))
-    for each in ("idle", "loaded") if condition == "both" else (condition,):
-        todo = [slow for slow in SLOWDOWNS for _ in range((slowed if slow else unchanged) - done[each, slow])]
-        run_all(todo, each, out)
+    done = Counter((session["condition"], session["slowdown"]) for session in read_sessions(out))
+    for name in ("idle", "loaded") if condition == "both" else (condition,):
+        targets = {percent: slowed if percent else unchanged for percent in SLOWDOWNS}
+        missing = [percent for percent, target in targets.items() for _ in range(target - done[name, percent])]
+        run_sessions(missing, name, out)
 
 
 if __name__ == "__main__":

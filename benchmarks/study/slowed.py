@@ -1,32 +1,33 @@
-"""A worker whose quantized models are slower by a known share: ``python -P slowed.py 0.05``, say.
+"""A worker whose quantized models are slower by a known share, as in ``python -P slowed.py 0.05``.
 
-The share is spun away after every slice, on the clock that the slice is timed by.
+After each slice, it keeps the processor busy for that share of the slice's CPU time.
 """
 
 import sys
 import time
 
-from lstmq.gate import worker
+from torch import nn
+
+from lstmq import Stream, evaluate, quantize
+from lstmq.gate.worker import Worker, main
 
 SHARE = float(sys.argv[1])
-evaluate, quantize = worker.evaluate, worker.quantize
 
 
-def quantize_slowed(model, scheme, engine):
+def quantize_and_mark(model: nn.Module, scheme: str, engine: str | None) -> nn.Module:
     quantized = quantize(model, scheme, engine)
-    quantized.slowed = True
+    quantized.is_slowed = True
     return quantized
 
 
-def evaluate_slowed(model, source, bptt):
+def evaluate_slowly(model: nn.Module, stream: Stream, bptt: int) -> float:
     start = time.process_time()
-    loss = evaluate(model, source, bptt)
-    if hasattr(model, "slowed"):
-        until = start + (time.process_time() - start) * (1 + SHARE)
-        while time.process_time() < until:
+    loss = evaluate(model, stream, bptt)
+    if hasattr(model, "is_slowed"):
+        end = start + (time.process_time() - start) * (1 + SHARE)
+        while time.process_time() < end:
             pass
     return loss
 
 
-worker.evaluate, worker.quantize = evaluate_slowed, quantize_slowed
-worker.main()
+main(Worker(quantize_and_mark, evaluate_slowly))

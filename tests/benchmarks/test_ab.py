@@ -1,57 +1,60 @@
-"""``tox -e ab -- OLD NEW``: the new environment is here and is judged, the old one is there. tox is made up."""
+"""Laws of ``tox -e ab -- OLD NEW``: it builds both, and gates the new environment against the old one.
+
+Scripts stand in for tox and for both Pythons. They write down how they were called.
+"""
 
 import sys
 
+import ab
 import pytest
 
-import ab
-
 TOX = """#!/bin/sh
-echo "tox $*" >> '{folder}/said'
+echo "tox $*" >> '{folder}/calls'
 case $1 in
-  run) exit {code} ;;
+  run) exit {exit_code} ;;
   config) echo "[testenv:$3]"; echo "env_python = {folder}/$3" ;;
 esac
 """
 PYTHON = """#!/bin/sh
-echo "$(basename "$0") $*" >> '{folder}/said'
+echo "$(basename "$0") $*" >> '{folder}/calls'
 exit 10
 """
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Give ``run("torch2.13", ...)``: the exit code, and what was called; building ends with ``code``."""
+def run_ab(tmp_path, monkeypatch):
+    """A function that runs ``ab.py`` and returns the exit code, and the calls of tox and Python."""
 
-    def run(*arguments, code=0):
+    def run(*arguments, tox_exit_code=0):
         scripts = {"tox": TOX, "py311-torch2.13": PYTHON, "py311-torch2.15": PYTHON}
         for name, text in scripts.items():
-            (tmp_path / name).write_text(text.format(folder=tmp_path, code=code), encoding="utf-8")
+            script = text.format(folder=tmp_path, exit_code=tox_exit_code)
+            (tmp_path / name).write_text(script, encoding="utf-8")
             (tmp_path / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
         monkeypatch.setattr(sys, "argv", ["ab.py", *arguments])
-        ended = ab.main()
-        said = tmp_path / "said"
-        return ended, said.read_text(encoding="utf-8").splitlines() if said.exists() else []
+        exit_code = ab.main()
+        calls = tmp_path / "calls"
+        return exit_code, calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
 
     return run
 
 
-def test_both_are_built_and_the_second_is_held_against_the_first(run, tmp_path):
-    code, said = run("torch2.13", "torch2.15", "--scheme", "int8")
-    assert code == 10  # pytest's
-    assert said[0] == "tox run --notest -e py311-torch2.13,py311-torch2.15"
-    there = tmp_path / "py311-torch2.13"
-    assert said[-1] == (f"py311-torch2.15 -P -m pytest benchmarks --gate-against {there} --workers 12 --scheme int8")
+def test_ab_builds_both_and_gates_the_second_against_the_first(run_ab, tmp_path):
+    exit_code, calls = run_ab("torch2.13", "torch2.15", "--gate-scheme", "int8")
+    assert exit_code == 10  # pytest's
+    assert calls[0] == "tox run --notest -e py311-torch2.13,py311-torch2.15"
+    options = f"--gate-against {tmp_path / 'py311-torch2.13'} --gate-workers 12 --gate-scheme int8"
+    assert calls[-1] == f"py311-torch2.15 -P -m pytest benchmarks {options}"
 
 
-def test_what_cannot_be_built_is_not_measured(run, capfd):
-    code, said = run("torch2.13", "torch9.9", code=1)
-    assert code == 2
-    assert len(said) == 1
-    assert "py311-torch2.13 and py311-torch9.9 could not be built" in capfd.readouterr().err
+def test_ab_measures_nothing_if_tox_cannot_build(run_ab, capfd):
+    exit_code, calls = run_ab("torch2.13", "torch9.9", tox_exit_code=1)
+    assert exit_code == 2
+    assert len(calls) == 1
+    assert "tox could not build py311-torch2.13 and py311-torch9.9" in capfd.readouterr().err
 
 
-def test_two_environments_are_expected(run, capfd):
-    assert run("torch2.13") == (2, [])
+def test_ab_expects_two_environments(run_ab, capfd):
+    assert run_ab("torch2.13") == (2, [])
     assert "expected two environments, as in `tox -e ab -- torch2.13 torch2.15`" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Laws of the study of the gate: the interval of a probability has its confidence."""
+"""Laws of the study of the gate: its tables follow from its sessions, and intervals have their confidence."""
 
 import math
 import runpy
@@ -40,3 +40,11 @@ def test_binomial_interval_leaves_half_of_the_error_at_each_end(trials, data, co
     assert lower == 0 or probability(range(count, trials + 1), lower) == pytest.approx((1 - confidence) / 2, rel=1e-6)
     assert upper == 1 or probability(range(count + 1), upper) == pytest.approx((1 - confidence) / 2, rel=1e-6)
     assert (lower == 0, upper == 1) == (count == 0, count == trials)
+
+
+@pytest.mark.slow
+def test_results_reproduces_the_tables_of_the_readme(monkeypatch):
+    monkeypatch.syspath_prepend(STUDY)
+    results = runpy.run_path(str(STUDY / "results.py"))
+    readme = results["README"].read_text(encoding="utf-8")
+    assert readme.endswith(results["tables"](results["read_sessions"]()))
