@@ -1,7 +1,7 @@
 """Compares two environments of ``tox.ini`` in one session: ``tox -e ab -- torch2.13 torch2.15``.
 
-The question is whether int8 is slower in the second environment (``here``) than in the first (``there``). Both are built
-if they do not exist yet; nothing else runs in them. Further arguments go to pytest.
+The question is whether int8 is slower in the second environment (``here``) than in the first (``there``). tox builds
+both if they do not exist yet; nothing else runs in them. Further arguments go to pytest.
 
 The session uses 12 processes, not 8, because an upgrade is worth some minutes: with 12, the confidence interval leaves
 out the most extreme process at each end, so one process that had bad luck does not decide.

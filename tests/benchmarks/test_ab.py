@@ -5,8 +5,9 @@ Scripts stand in for tox and for both Pythons. They write down how they were cal
 
 import sys
 
-import ab
 import pytest
+
+import ab
 
 TOX = """#!/bin/sh
 echo "tox $*" >> '{folder}/calls'

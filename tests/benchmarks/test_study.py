@@ -42,7 +42,6 @@ def test_binomial_interval_leaves_half_of_the_error_at_each_end(trials, data, co
     assert (lower == 0, upper == 1) == (count == 0, count == trials)
 
 
-@pytest.mark.slow
 def test_results_reproduces_the_tables_of_the_readme(monkeypatch):
     monkeypatch.syspath_prepend(STUDY)
     results = runpy.run_path(str(STUDY / "results.py"))
