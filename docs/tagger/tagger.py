@@ -1,4 +1,4 @@
-"""An LSTM tagger under the gate: ``pytest benchmarks --workload docs/tagger/tagger.py:workload``."""
+"""An LSTM tagger under the gate: ``pytest benchmarks --gate-workload docs/tagger/tagger.py:workload``."""
 
 import torch
 from torch import Tensor, nn
