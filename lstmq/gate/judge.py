@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from lstmq.gate.judge_pair import judge_against, judge_baseline
 from lstmq.gate.limits import OTHER_CASES, Limits, judge_figure, limits_for
-from lstmq.gate.paired import judge_against, judge_baseline
 from lstmq.gate.recording import EnvironmentRecording
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, interval_over_processes

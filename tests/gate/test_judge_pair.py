@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lstmq.gate import paired
+from lstmq.gate import judge_pair
 from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.verdicts import Outcome, worst
 from lstmq.quantization.schemes import FLOAT32
@@ -34,7 +34,7 @@ def test_int8_that_is_slower_than_there_fails_however_fast_float32_is(factor, fl
 
 
 def test_int8_that_is_slower_than_there_by_the_tolerance_is_inconclusive():
-    verdict = judged(make_run({"int8": (1 + paired.AGAINST_TOLERANCE) * SECONDS["int8"]}, {}))[SLOWER]
+    verdict = judged(make_run({"int8": (1 + judge_pair.AGAINST_TOLERANCE) * SECONDS["int8"]}, {}))[SLOWER]
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "--gate-workers 12" in verdict.details
 
@@ -69,7 +69,7 @@ def test_quantized_slices_count_against_the_other_environment_but_not_for_the_sp
         (0.5, Outcome.PASS),
         (1.0, Outcome.PASS),
         (1.3, Outcome.PASS),
-        (1 / (1 - paired.BASELINE_TOLERANCE), Outcome.INCONCLUSIVE),
+        (1 / (1 - judge_pair.BASELINE_TOLERANCE), Outcome.INCONCLUSIVE),
         (1.4, Outcome.FAIL),
     ],
 )
@@ -108,11 +108,11 @@ def with_int8(loss=3.0002, kl=0.001, size=SIZES["int8"]):
         ("bytes", with_int8(size=SIZES["int8"]), Outcome.PASS),
         ("bytes", with_int8(size=SIZES["int8"] - 1), Outcome.PASS),
         ("bytes", with_int8(size=SIZES["int8"] + 1), Outcome.FAIL),
-        ("loss moved", with_int8(loss=3.0002 + 0.9 * paired.MAX_LOSS_INCREASE), Outcome.PASS),
-        ("loss moved", with_int8(loss=3.0002 + 1.1 * paired.MAX_LOSS_INCREASE), Outcome.FAIL),
+        ("loss moved", with_int8(loss=3.0002 + 0.9 * judge_pair.MAX_LOSS_INCREASE), Outcome.PASS),
+        ("loss moved", with_int8(loss=3.0002 + 1.1 * judge_pair.MAX_LOSS_INCREASE), Outcome.FAIL),
         ("loss moved", with_int8(loss=2.0), Outcome.PASS),
-        ("kl", with_int8(kl=0.001 * 0.99 * paired.MAX_KL_RATIO), Outcome.PASS),
-        ("kl", with_int8(kl=0.001 * 1.01 * paired.MAX_KL_RATIO), Outcome.FAIL),
+        ("kl", with_int8(kl=0.001 * 0.99 * judge_pair.MAX_KL_RATIO), Outcome.PASS),
+        ("kl", with_int8(kl=0.001 * 1.01 * judge_pair.MAX_KL_RATIO), Outcome.FAIL),
         ("kl", with_int8(kl=0.0), Outcome.PASS),
     ],
 )
@@ -125,7 +125,7 @@ def test_exact_figure_fails_if_it_is_worse_than_before(question, metric, here, o
 
 @pytest.mark.parametrize(
     ("extra_bytes", "outcome"),
-    [(1, Outcome.PASS), (paired.FILE_FORMAT_BYTES, Outcome.PASS), (paired.FILE_FORMAT_BYTES + 1, Outcome.FAIL)],
+    [(1, Outcome.PASS), (judge_pair.FILE_FORMAT_BYTES, Outcome.PASS), (judge_pair.FILE_FORMAT_BYTES + 1, Outcome.FAIL)],
 )
 def test_file_of_another_torch_may_be_larger_by_its_format(extra_bytes, outcome):
     here = make_environment(sizes={"int8": SIZES["int8"] + extra_bytes}, machine=replace(MACHINE, torch="2.14.0"))
