@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lstmq import batchify, evaluate, quantize
+from lstmq import batchify, evaluate, load_workload, quantize
+from lstmq.cli.compare import provenance
 from lstmq.comparison.machine import describe_machine
 from lstmq.quantization.native import library
 from lstmq.quantization.native.library import ISA_VARIABLE, available_isas, load_library, selected_isa
@@ -62,12 +63,14 @@ def test_gate_skips_int8_native_by_default_where_only_portable_c_runs(model, mon
     assert select_schemes(["int8-native"], model) == (("int8-native",), {})
 
 
-def test_reference_computes_where_kernels_were_not_built(model, without_kernels):
+def test_reference_computes_and_is_named_where_kernels_were_not_built(model, without_kernels):
     assert available_isas() == ["reference"]
     source = batchify(random_ids(30, 60, 0), 1)
     loss = evaluate(quantize(model, "int8-native"), source, 25)
     assert loss == pytest.approx(evaluate(model, source, 25), abs=0.02)
-    assert describe_machine().kernels == "reference"
+    machine = describe_machine()
+    assert machine.kernels == "reference"
+    assert "int8-native: kernels reference" in [*provenance(load_workload(tokens=200), machine, ["int8-native"])]
 
 
 def test_gate_skips_int8_native_by_default_where_kernels_were_not_built(model, without_kernels):

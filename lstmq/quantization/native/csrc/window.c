@@ -85,12 +85,8 @@ static void run_layer(const struct kernel *kernel, const struct model *model, in
     const int64_t n = window->n, bsz = window->bsz, nhid = model->nhid, depth = w_recurrent->depth;
     const int64_t units = ws->units, gates = ws->gates;
     float *hidden = window->hidden + layer * bsz * nhid, *cell = window->cell + layer * bsz * nhid;
-    const struct product projection = {.w = w_input,
-                                       .rows = n * bsz,
-                                       .x = ws->x + bsz * w_input->depth,
-                                       .x_scale = ws->x_scale + bsz,
-                                       .add = w_input->bias,
-                                       .out = ws->projected};
+    const struct product projection = {.w = w_input, .rows = n * bsz, .x = ws->x + bsz * w_input->depth,
+                                       .x_scale = ws->x_scale + bsz, .add = w_input->bias, .out = ws->projected};
     kernel->matmul(&projection);
 
     memset(ws->c, 0, (size_t)(bsz * units) * sizeof *ws->c); /* padding units compute with zeros */
@@ -99,13 +95,9 @@ static void run_layer(const struct kernel *kernel, const struct model *model, in
         kernel->quantize_row(hidden + b * nhid, nhid, depth, ws->x + b * depth, ws->x_scale + b);
     }
     for (int64_t t = 0; t < n; t++) {
-        const struct product recurrence = {.w = w_recurrent,
-                                           .rows = bsz,
-                                           .x = ws->x + t * bsz * depth,
-                                           .x_scale = ws->x_scale + t * bsz,
-                                           .add = ws->projected + t * bsz * gates,
-                                           .add_stride = gates,
-                                           .out = ws->stepped};
+        const struct product recurrence = {.w = w_recurrent, .rows = bsz, .x = ws->x + t * bsz * depth,
+                                           .x_scale = ws->x_scale + t * bsz, .add = ws->projected + t * bsz * gates,
+                                           .add_stride = gates, .out = ws->stepped};
         kernel->matmul(&recurrence);
         for (int64_t b = 0; b < bsz; b++) {
             const int64_t row = (t + 1) * bsz + b;
@@ -122,23 +114,16 @@ static void run_layer(const struct kernel *kernel, const struct model *model, in
 /* Return some blocks of a matrix, as a matrix. */
 static struct matrix slice_blocks(const struct matrix *w, int64_t first, int64_t blocks) {
     const int64_t row = first * BLOCK;
-    return (struct matrix){.packed = w->packed + row * w->depth,
-                           .row_sums = w->row_sums + row,
-                           .scale = w->scale + row,
-                           .bias = w->bias + row,
-                           .blocks = blocks,
-                           .depth = w->depth};
+    return (struct matrix){.packed = w->packed + row * w->depth, .row_sums = w->row_sums + row,
+                           .scale = w->scale + row, .bias = w->bias + row, .blocks = blocks, .depth = w->depth};
 }
 
 /* Compute logits from the last layer's output, with the decoder or some of its blocks. */
 static void decode(const struct kernel *kernel, const struct matrix *decoder, const struct window *window,
                    const struct workspace *ws, float *logits) {
-    const struct product product = {.w = decoder,
-                                    .rows = window->n * window->bsz,
-                                    .x = ws->x + window->bsz * decoder->depth,
-                                    .x_scale = ws->x_scale + window->bsz,
-                                    .add = decoder->bias,
-                                    .out = logits};
+    const struct product product = {.w = decoder, .rows = window->n * window->bsz,
+                                    .x = ws->x + window->bsz * decoder->depth, .x_scale = ws->x_scale + window->bsz,
+                                    .add = decoder->bias, .out = logits};
     kernel->matmul(&product);
 }
 
