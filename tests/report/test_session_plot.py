@@ -1,96 +1,94 @@
-"""Laws of a session's picture: it shows every ratio, every interval and every floor, or nothing without a warning."""
+"""Laws of the plot of a session: it shows every ratio, interval and limit, and replaces an old plot only when done."""
 
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from lstmq.gate import judge
-from lstmq.gate.processes import HERE
+from lstmq.gate.judge import judge_run
+from lstmq.gate.limits import CaseLimits, Limit
+from lstmq.gate.recording import ratios
 from lstmq.gate.verdicts import Outcome
 from lstmq.quantization.schemes import FLOAT32
-from lstmq.report import session_plot
-from strategies import FAR, SECONDS, a_run, slices
+from lstmq.report.session_plot import COLORS, plot_run
+from runs import FIDELITY, SECONDS, make_environment, make_run, make_slices
 
-BF16 = {"sizes": {"bf16": 2_000}, "far": {"bf16": FAR["int8"]}}
-FLOORS = {"int8": {"speedup": {"at_least": 2.5}}, "bf16": {"speedup": {"at_least": 9.0}}}
+BF16 = make_environment(seconds={"bf16": 2e-2}, sizes={"bf16": 2_000}, fidelity={"bf16": FIDELITY["int8"]})
+LIMITS = {scheme: CaseLimits(default={"speedup": Limit(at_least=n)}) for scheme, n in (("int8", 2.5), ("bf16", 9.0))}
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
-    """Give ``drawn(run)``: its picture's two pairs of axes."""
-    figures, real = [], Figure.savefig
+def plot(saved_figures, tmp_path):
+    """Return a function that plots a run to an SVG file, and returns the axes with the slices and the intervals."""
 
-    def save(figure, *arguments, **more):
-        figures.append(figure)
-        real(figure, *arguments, **more)
-
-    monkeypatch.setattr(Figure, "savefig", save)
-
-    def drawn(run):
-        session_plot.plot_run(run, judge.judge(run), tmp_path / "plot.svg")
+    def plot(run):
+        plot_run(run, judge_run(run), tmp_path / "plot.svg")
         assert (tmp_path / "plot.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
-        return figures[-1].axes
+        return saved_figures[-1].axes
 
-    return drawn
+    return plot
 
 
-def test_every_ratio_is_drawn_in_the_order_of_reading(drawn):
-    run = a_run({"bf16": 2e-2}, schemes=("int8", "bf16"), told=BF16, floors=FLOORS)
-    by_slice, _ = drawn(run)
-    lines = {line.get_label(): line for line in by_slice.lines if not line.get_label().startswith("_")}
+def find_limits(axes):
+    """Return the black lines, which mark limits."""
+    return [line.get_xdata()[0] for line in axes.lines if line.get_color() == "black"]
+
+
+def test_plot_shows_every_ratio_in_the_order_of_reading_and_a_line_between_processes(plot):
+    run = make_run(BF16, schemes=("int8", "bf16"), limits=LIMITS)
+    slices_axes, _ = plot(run)
+    lines = {line.get_label(): line for line in slices_axes.lines if not line.get_label().startswith("_")}
     assert [*lines] == ["int8", "bf16"]
     for scheme, line in lines.items():
-        expected = [ratio for worker in run.ratios((HERE, FLOAT32), (HERE, scheme)) for ratio in worker]
+        processes = ratios(run.recording.here.seconds[FLOAT32], run.recording.here.seconds[scheme])
+        expected = [ratio for process in processes for ratio in process]
         assert [*line.get_xdata()] == [*range(1, len(expected) + 1)]
         assert [*line.get_ydata()] == expected
-    borders = [line.get_xdata()[0] for line in by_slice.lines if line.get_label().startswith("_")]
+    borders = [line.get_xdata()[0] for line in slices_axes.lines if line.get_label().startswith("_")]
     assert borders == [4 * number + 0.5 for number in range(1, 12)]
 
 
-def test_every_interval_is_drawn_in_the_colour_of_its_verdict_against_its_floor(drawn):
-    run = a_run({"bf16": 2e-2}, schemes=("int8", "bf16"), told=BF16, floors=FLOORS)
-    _, intervals = drawn(run)
-    assert [label.get_text() for label in intervals.get_yticklabels()] == ["int8", "bf16"]
-    for place, (bars, scheme, outcome) in enumerate(
-        zip(intervals.containers, ("int8", "bf16"), (Outcome.PASS, Outcome.FAIL), strict=True)
-    ):
+def test_plot_shows_every_interval_in_the_color_of_its_verdict_and_its_limit(plot):
+    run = make_run(BF16, schemes=("int8", "bf16"), limits=LIMITS)
+    _, interval_axes = plot(run)
+    assert [label.get_text() for label in interval_axes.get_yticklabels()] == ["int8", "bf16"]
+    expected = (("int8", Outcome.PASS), ("bf16", Outcome.FAIL))
+    for place, (container, (scheme, outcome)) in enumerate(zip(interval_axes.containers, expected, strict=True)):
         speedup = run.speedup(scheme)
-        middle, _, [bar] = bars
-        assert [*middle.get_xdata()] == [speedup.median]
-        assert [*middle.get_ydata()] == [place]
-        [(left, right)] = [(ends[0][0], ends[1][0]) for ends in bar.get_segments()]
+        point, _, [bar] = container
+        assert [*point.get_xdata()] == [speedup.median]
+        assert [*point.get_ydata()] == [place]
+        [((left, _), (right, _))] = bar.get_segments()
         assert (left, right) == pytest.approx((speedup.lower, speedup.upper))
-        assert to_rgba(middle.get_color()) == to_rgba(session_plot.COLORS[outcome])
-    floors = [line.get_xdata()[0] for line in intervals.lines if line.get_color() == "black"]
-    assert floors == [2.5, 9.0]
+        assert to_rgba(point.get_color()) == to_rgba(COLORS[outcome])
+    assert find_limits(interval_axes) == [2.5, 9.0]
 
 
-def test_a_floor_that_is_not_for_this_run_is_not_drawn(drawn):
-    _, intervals = drawn(a_run(floors=FLOORS, exempt=["speedup"]))
-    assert [line for line in intervals.lines if line.get_color() == "black"] == []
-    assert to_rgba(intervals.lines[0].get_color()) == to_rgba(session_plot.COLORS[Outcome.UNJUDGED])
+def test_plot_shows_no_limit_that_does_not_apply_to_the_run(plot):
+    _, interval_axes = plot(make_run(limits=LIMITS, exempt=["speedup"]))
+    assert find_limits(interval_axes) == []
+    assert to_rgba(interval_axes.lines[0].get_color()) == to_rgba(COLORS[Outcome.UNJUDGED])
 
 
-def test_a_session_that_is_too_short_for_intervals_is_drawn(drawn):
-    short = {name: slices(seconds, workers=1, each=2) for name, seconds in SECONDS.items()}
-    by_slice, intervals = drawn(a_run(short))
-    assert len(by_slice.lines[0].get_xdata()) == 2
-    assert all(abs(limit) < 100 for limit in intervals.get_xlim())
+def test_plot_of_a_session_too_short_for_intervals_has_finite_axes(plot):
+    run = make_run({model: make_slices(seconds, workers=1, slices=2) for model, seconds in SECONDS.items()})
+    slices_axes, interval_axes = plot(run)
+    assert len(slices_axes.lines[0].get_xdata()) == 2
+    assert all(abs(limit) < 100 for limit in interval_axes.get_xlim())
 
 
-def test_a_session_without_a_scheme_is_drawn_as_nothing(drawn):
-    """As of ``-k float32``; a warning would be an error here."""
-    by_slice, _ = drawn(a_run(cases=[]))
-    assert [*by_slice.lines] == []
+def test_plot_of_a_session_without_schemes_is_empty(plot):
+    """``pytest benchmarks -k float32`` measures none. A warning from matplotlib would fail this test."""
+    slices_axes, _ = plot(make_run(cases=[]))
+    assert [*slices_axes.lines] == []
 
 
-def test_what_cannot_be_drawn_leaves_the_old_picture(tmp_path, monkeypatch):
-    def fail(*arguments, **more):
+def test_interrupted_plot_leaves_the_old_file(tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Figure, "savefig", fail)
+    monkeypatch.setattr(Figure, "savefig", interrupt)
     (tmp_path / "plot.png").write_text("old")
     with pytest.raises(KeyboardInterrupt):
-        session_plot.plot_run(a_run(), [], tmp_path / "plot.png")
+        plot_run(make_run(), [], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_text() == "old"
     assert [*tmp_path.iterdir()] == [tmp_path / "plot.png"]

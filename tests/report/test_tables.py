@@ -1,4 +1,4 @@
-"""Laws of what is told of verdicts: all of it, as it is, whatever is in it."""
+"""Laws of tables: every verdict is shown whole and as it is, whatever characters it contains."""
 
 from dataclasses import replace
 
@@ -6,105 +6,112 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmq.gate import judge
-from lstmq.gate.processes import HERE
-from lstmq.gate.statistics import ConfidenceInterval, exact
+from lstmq.gate.judge import judge_run
 from lstmq.gate.verdicts import Outcome, not_measured, worst
-from lstmq.report import tables
-from strategies import SECONDS, a_run
+from lstmq.report.tables import conclusion, describe_environments, verdict_lines, verdict_markdown
+from runs import MACHINE, SECONDS, make_environment, make_run
 
 printable = st.text(st.characters(categories=("L", "N", "P", "S"), codec="utf-8"), min_size=1, max_size=20)
-marked = st.lists(st.sampled_from([*"[]/:\\ab", ":x:", "[b]", "[/]", "[/b]"]), min_size=1, max_size=8).map("".join)
+markup = st.lists(st.sampled_from([*"[]/:\\ab", ":x:", "[b]", "[/]", "[/b]"]), min_size=1, max_size=8).map("".join)
+
+# Verdicts as text.
 
 
-@given(printable | marked, printable | marked)
-def test_a_line_tells_words_as_they_are(case, limit):
-    """Why torch cannot do a scheme is in another version's words: brackets, colons and all."""
+@given(printable | markup, printable | markup)
+def test_verdict_lines_show_text_as_it_is(case, limit):
+    """The reason why torch lacks a scheme is text of another program, with brackets and colons, and is no markup."""
     verdict = replace(not_measured(case, "all", limit), details=limit)
-    line, detail = [line for line in tables.verdict_lines([verdict]) if line.startswith("NOT MEASURED")]
-    assert line.split() == ["NOT", "MEASURED", "floor", case, "all", limit]
-    assert detail == f"NOT MEASURED  {case} all: {limit}"
+    row, details = [line for line in verdict_lines([verdict]) if line.startswith("NOT MEASURED")]
+    assert row.split() == ["NOT", "MEASURED", "limit", case, "all", limit]
+    assert details == f"NOT MEASURED  {case} all: {limit}"
 
 
 @pytest.mark.parametrize("width", [50, 150, 190, 500])
-def test_a_long_reason_takes_nothing_from_the_verdict(width):
+def test_verdict_lines_cut_nothing_off_beside_a_long_reason(width):
     reason = "because " * (width // 8)
-    lines = tables.verdict_lines([not_measured("int8", "all", reason), *judge.judge(a_run())])
-    assert lines[1].startswith("NOT MEASURED floor    int8    all")
-    assert any(line.startswith("PASS         session  float32 over its own copy") for line in lines)
-    assert "because because" in lines[1]
+    lines = verdict_lines([not_measured("int8", "all", reason), *judge_run(make_run())])
+    assert lines[1].startswith("NOT MEASURED limit    int8    all")
+    assert lines[1].endswith(reason.strip())
+    assert any(line.startswith("PASS         session  float32 over its copy") for line in lines)
 
 
-def test_every_verdict_is_a_line_and_what_it_is_about_a_line_below():
-    verdicts = judge.judge(a_run({"int8": 2 * SECONDS["int8"]}, {}), a_run())
-    header, *lines = tables.verdict_lines(verdicts)
+def test_verdict_lines_are_a_header_a_row_for_each_verdict_and_then_the_details():
+    verdicts = judge_run(make_run({"int8": 2 * SECONDS["int8"]}, {}), make_run())
+    header, *lines = verdict_lines(verdicts)
     assert header.split() == ["verdict", "question", "of", "metric", "figure", "limit"]
     for verdict, line in zip(verdicts, lines, strict=False):
-        words = (verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.shown, verdict.limit)
-        assert line.split() == " ".join(words).split()
-    below = lines[len(verdicts) :]
-    assert below == [
-        "",
-        *(f"{each.outcome}  {each.case} {each.metric}: {each.details}" for each in verdicts if each.details),
-    ]
+        cells = (verdict.outcome, verdict.question, verdict.case, verdict.metric, verdict.figure_text, verdict.limit)
+        assert line.split() == " ".join(cells).split()
+    detailed = [verdict for verdict in verdicts if verdict.details]
+    assert detailed
+    details = [f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}" for verdict in detailed]
+    assert lines[len(verdicts) :] == ["", *details]
+
+
+# Verdicts as Markdown.
 
 
 @given(printable.filter(lambda text: "\\" not in text), st.sampled_from(Outcome))
-def test_a_row_of_markdown_has_as_many_cells_whatever_is_in_them(text, outcome):
+def test_verdict_markdown_has_the_same_number_of_cells_whatever_is_in_them(text, outcome):
     verdict = replace(not_measured(text, "all", f"a|b {text}"), outcome=outcome, details=text)
-    title, _, header, rule, row, _, note = tables.verdict_markdown([verdict], [text])
+    title, _, header, rule, row, _, note = verdict_markdown([verdict], [text])
     assert title == f"### lstmq: {worst([verdict])}"
     assert header.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == 8
     cells = [cell.strip().replace("\0", "|") for cell in row.replace("\\|", "\0").split("|")[1:-1]]
-    bold = outcome not in (Outcome.PASS, Outcome.UNJUDGED)
-    assert cells == [f"**{outcome}**" if bold else outcome, "floor", text, "all", "", f"a|b {text}", text]
+    is_bold = outcome not in (Outcome.PASS, Outcome.UNJUDGED)
+    assert cells == [f"**{outcome}**" if is_bold else outcome, "limit", text, "all", "", f"a|b {text}", text]
     assert note == f"- {text}"
 
 
+# The conclusion.
+
+
 @pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.UNJUDGED])
-def test_the_conclusion_is_the_worst_outcome_with_its_exit_code(outcome):
-    verdicts = [replace(not_measured("int8", "all", ""), outcome=each) for each in (Outcome.PASS, outcome)]
-    told = tables.conclusion(verdicts)
-    assert told.startswith(f"{outcome}: ")
-    assert told.endswith(f" (exit code {outcome.exit_code})")
+def test_conclusion_is_the_worst_outcome_and_its_exit_code(outcome):
+    line = conclusion([replace(not_measured("int8", "all", ""), outcome=one) for one in (Outcome.PASS, outcome)])
+    assert line.startswith(f"{outcome}: ")
+    assert line.endswith(f" (exit code {outcome.exit_code})")
 
 
-@pytest.mark.parametrize(
-    ("figure", "shown"),
-    [
-        (exact(2.0), "2"),
-        (exact(79_738_057), "79,738,057"),
-        (exact(0.000123456), "0.0001235"),
-        (exact(float("nan")), ""),
-        (ConfidenceInterval(median=3.0, lower=2.5, upper=3.25), "3 [2.5, 3.25]"),
-    ],
-)
-def test_a_figure_is_shown_with_its_interval_if_it_is_noisy(figure, shown):
-    assert replace(not_measured("int8", "all", ""), figure=figure).shown == shown
+# Environments.
 
 
-def test_an_environment_is_a_line_and_how_it_was_measured_another():
-    here, there, how = tables.describe_environments(
-        a_run(there={}, told_there={"machine": {"torch": "2.14.0"}}).recording
-    )
-    assert here == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0 in /here/lstmq"
-    assert there == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.1.0 in /there/lstmq"
-    assert how.startswith("12 fresh processes of each, 4 slices in each process, CPU time of one thread; ")
-    run = a_run(there={})
-    for told in run.recording.environments.values():
-        told["place"] = "/one/lstmq"
-    assert "here and there are one and the same" in tables.describe_environments(run.recording)[2]
-    run.recording.environments[HERE]["pinned"] = False
-    assert "not kept on one processor" in tables.describe_environments(run.recording)[-1]
-    more = a_run({name: [[1.0, None]] * 8 for name in SECONDS} | {"int8": [[1.0, 1.0]] * 8})
-    assert (
-        "8 fresh processes of each, 1 slices and 1 more, quantized, in each"
-        in tables.describe_environments(more.recording)[1]
-    )
+def test_describe_environments_has_a_line_for_each_environment_and_one_for_the_plan():
+    there = make_environment("there", machine=replace(MACHINE, torch="2.14.0"))
+    first, second, plan = describe_environments(make_run(there=there).recording)
+    assert first == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /here/lstmq"
+    assert second == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /there/lstmq"
+    assert plan.startswith("12 fresh processes of each environment, 4 slices in each process, CPU time of one thread; ")
 
 
-def test_the_kernels_that_computed_are_told_where_they_did():
-    run = a_run(told={"machine": {"native": "avx2"}})
-    assert "kernels" not in tables.describe_environments(run.recording)[0]
-    run.recording.environments["here"]["models"].append("int8-native")
-    assert ", engine x86, kernels avx2, Python" in tables.describe_environments(run.recording)[0]
+def test_describe_environments_counts_the_slices_that_only_quantized_models_read():
+    run = make_run({model: [[1.0, None]] * 8 for model in SECONDS} | {"int8": [[1.0, 1.0]] * 8})
+    plan = describe_environments(run.recording)[-1]
+    assert plan.startswith("8 fresh processes of each environment, 1 slices and 1 more with the quantized models in ")
+
+
+def test_describe_environments_says_that_several_threads_are_timed_by_wall_time():
+    recording = make_run().recording
+    recording = replace(recording, plan=replace(recording.plan, threads=2))
+    here = replace(recording.here, pinned=False)  # workers are not pinned then
+    assert ", wall time on 2 threads; " in describe_environments(replace(recording, here=here))[-1]
+
+
+def test_describe_environments_says_if_both_are_the_same():
+    there = replace(make_environment("there"), location="/here/lstmq")
+    assert "here and there are the same environment" in describe_environments(make_run(there=there).recording)[2]
+
+
+@pytest.mark.parametrize("name", ["here", "there"])
+def test_describe_environments_says_if_a_process_is_not_pinned(name):
+    environments = {"here": make_environment("here"), "there": make_environment("there")}
+    environments[name] = replace(environments[name], pinned=False)
+    lines = describe_environments(make_run(**environments).recording)
+    assert "does not keep a process on one processor" in lines[-1]
+
+
+def test_describe_environments_names_the_kernels_only_where_they_are_used():
+    here = make_environment(machine=replace(MACHINE, kernels="portable"))
+    assert "kernels" not in describe_environments(make_run(here).recording)[0]
+    here = replace(here, models=[*here.models, "int8-native"])
+    assert ", engine x86, kernels portable, Python" in describe_environments(make_run(here).recording)[0]
