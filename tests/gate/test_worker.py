@@ -196,12 +196,12 @@ def test_worker_reports_the_cpu_time_between_start_and_end(load):
 def test_worker_stays_on_its_processor_where_the_system_allows_it(load, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, processors: calls.append((pid, processors)))
-    assert load(Worker(), processor=1).pinned
-    assert calls == [(0, {1})]
+    assert load(Worker(), processor=0).pinned
+    assert calls == [(0, {0})]
     assert not load(Worker(), processor=-1).pinned
 
     def forbid(pid, processors):
         raise PermissionError
 
     monkeypatch.setattr(os, "sched_setaffinity", forbid)
-    assert not load(Worker(), processor=1).pinned
+    assert not load(Worker(), processor=0).pinned
