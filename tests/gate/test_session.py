@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lstmq
@@ -157,6 +157,7 @@ plans = st.builds(
 )
 
 
+@settings(max_examples=20)
 @given(plans, st.sampled_from([("here",), ("here", "there")]))
 def test_all_models_read_a_slice_before_any_reads_the_next(plan, names):
     """The float32 model and its copy skip the quantized slices."""
@@ -165,6 +166,7 @@ def test_all_models_read_a_slice_before_any_reads_the_next(plan, names):
         assert len(orders_by_slice(plan, slices, read, names)) == plan.slices + plan.quantized_slices
 
 
+@settings(max_examples=20)
 @given(plans)
 def test_every_model_reads_as_often_before_as_after_every_other(plan):
     plan = replace(plan, slices=2 * plan.slices, quantized_slices=2 * plan.quantized_slices)
@@ -177,6 +179,7 @@ def test_every_model_reads_as_often_before_as_after_every_other(plan):
         assert all(count == before[second, first] for (first, second), count in before.items())
 
 
+@settings(max_examples=20)
 @given(plans)
 def test_recording_has_the_time_of_every_reading_in_its_place(plan):
     recording, readings = measure_fake(plan)
@@ -193,6 +196,7 @@ def test_recording_has_the_time_of_every_reading_in_its_place(plan):
     assert len(all_times(recording, "seconds")) == sum(map(len, readings))
 
 
+@settings(max_examples=20)
 @given(plans)
 def test_slices_lie_in_the_stream_and_none_repeats_before_all_were_drawn(plan):
     recording, _ = measure_fake(plan, ["here"])
