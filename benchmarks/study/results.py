@@ -10,8 +10,8 @@ from sessions import Session, read_sessions
 
 from lstmq.comparison import Machine
 from lstmq.gate import EnvironmentRecording, Outcome, Plan, Recording, Run, Verdict, is_noisy, judge_limits, load_limits
+from lstmq.gate.judge_pair import judge_kept_speedup, judge_slower
 from lstmq.gate.limits import CaseLimits, limits_for
-from lstmq.gate.paired import judge_kept_speedup, judge_slower
 from lstmq.gate.runs import WorkloadDescription
 from lstmq.gate.statistics import interval_over_processes
 from lstmq.quantization import FLOAT32

@@ -59,7 +59,7 @@ def run_pytest(_pytest_server, tmp_path, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def wide_checkpoint(tmp_path_factory):
-    """The sample's model inside one that is 256 units wide. It predicts the same, and int8 is twice as fast or more."""
+    """The sample's model inside one that is 256 units wide. It predicts the same, and int8 is faster there."""
     small = load_checkpoint(sample_folder() / "lstm.safetensors")
     config = small.config
     wide = LSTMModel(ModelConfig(ntoken=config.ntoken, ninp=config.ninp, nhid=256, nlayers=config.nlayers))
@@ -100,7 +100,7 @@ def suite(run_pytest, wide_checkpoint, tmp_path):
 
 @pytest.fixture
 def other_python(tmp_path):
-    """The path of a Python in which nothing is broken, except for its clock if ``fake_clock`` is given."""
+    """A function that returns the path of another Python. Its arguments are what is broken there."""
 
     def write(**sabotage):
         worker = shlex.join([sys.executable, str(SABOTAGE / "broken_worker.py"), json.dumps(sabotage)])
