@@ -222,7 +222,7 @@ def change_points(figures: Sequence[float]) -> list[int]:
         return []
     steps = [abs(b - a) for a, b in pairwise(figures)]
     deviation = statistics.median(steps) / (0.6745 * math.sqrt(2))  # of a normal distribution
-    penalty = 3 * max(deviation, 1e-9) ** 2 * math.log(len(figures))
+    penalty = 3 * max(deviation, 1e-5) ** 2 * math.log(len(figures))
     series = np.array(figures).reshape(-1, 1)
     ends = ruptures.KernelCPD(kernel="linear", min_size=MIN_RUNS).fit_predict(series, pen=penalty)
     return [int(end) for end in ends[:-1]]

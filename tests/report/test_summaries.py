@@ -64,6 +64,10 @@ def test_scheme_that_torch_lacks_is_not_measured_and_says_why(summarize):
     assert changed_figures(*table) == set()
 
 
+def test_scheme_whose_benchmark_did_not_finish_is_not_measured(summarize):
+    assert summarize(run={"cases": []}).outcome is Outcome.NOT_MEASURED
+
+
 def test_slow_scheme_fails(summarize):
     assert summarize(seconds={"int8": 2 * SECONDS["int8"]}).outcome is Outcome.FAIL
 
@@ -191,6 +195,13 @@ def test_change_points_are_rare_in_noise_alone():
 @pytest.mark.parametrize("series", [[], [3.0], [3.0] * 9, [3.0] * 50])
 def test_short_and_constant_series_have_no_change_points(series):
     assert change_points(series) == []
+
+
+@given(st.floats(1, 4), st.floats(1.01, 2), st.integers(5, 100), st.integers(5, 100))
+@settings(max_examples=20)
+def test_step_between_constant_levels_is_the_only_change_point(level, factor, before, after):
+    """Rounding errors are not taken for further changes."""
+    assert change_points([level] * before + [factor * level] * after) == [before]
 
 
 # Files.
