@@ -149,26 +149,32 @@ class TagParser(HTMLParser):
         assert self.open_tags.pop() == tag
 
 
-def test_html_lists_changes_and_marks_changed_figures(changed):
-    page = report_html(changed, "a title")
-    assert "<title>a title</title>" in page
+@pytest.fixture(scope="module")
+def page(summarize):
+    """A page with two groups: a changed loss, and a scheme that was not measured, with markup in its texts."""
+    summaries = [
+        summarize(),
+        summarize(torch="2.14.0", fidelity=HIGHER_LOSS),
+        summarize(machine={"cpu": "<cpu>"}, absent={"int8": "<b>no</b> engine"}),
+    ]
+    return report_html(group_summaries(summaries), "<title> & more")
+
+
+def test_html_lists_changes_and_marks_changed_figures(page):
     assert f"<li>{SENTENCE}</li>" in page
     assert re.findall('<td class="changed">(.*?)</td>', page) == ["3.000280"]
     assert page.count('<td class="PASS">PASS</td>') == 2
 
 
-def test_html_escapes_text_of_other_programs(summarize):
-    groups = group_summaries([summarize(machine={"cpu": "<cpu>"}, absent={"int8": "<b>no</b> engine"})])
-    page = report_html(groups, "<title> & more")
-    for text in ("&lt;cpu&gt;", "&lt;b&gt;no&lt;/b&gt; engine", "&lt;title&gt; &amp; more"):
+def test_html_escapes_text_of_other_programs(page):
+    for text in ("&lt;cpu&gt;", "&lt;b&gt;no&lt;/b&gt; engine", "<title>&lt;title&gt; &amp; more</title>"):
         assert text in page
     assert "<cpu>" not in page
     assert "<b>" not in page
 
 
-def test_html_page_needs_no_other_file(changed, summarize):
-    other = group_summaries([summarize(machine={"cpu": "another"})])
-    page, parser = report_html([*changed, *other], "a title"), TagParser()
+def test_html_page_needs_no_other_file(page):
+    parser = TagParser()
     parser.feed(page)
     assert parser.open_tags == []
     assert page.count("<section>") == 2
