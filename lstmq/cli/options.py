@@ -43,9 +43,9 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def _check_engine(_context: click.Context, _option: click.Parameter, engine: str | None) -> str | None:
+def _check_engine(context: click.Context, _option: click.Parameter, engine: str | None) -> str | None:
     """Check the engine even if the model is float32 and does not use it, because the output names the engine."""
-    if engine is not None:
+    if engine is not None and not context.resilient_parsing:  # as in threads_option
         from lstmq.quantization import check_engine
 
         check_engine(engine)

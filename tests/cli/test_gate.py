@@ -1,167 +1,190 @@
-"""Laws of ``lstmq gate``: a saved run is judged as it was, with the same exit codes; wrong input is one line and 2."""
+"""Laws of ``lstmq gate``.
 
-import json
+1. It judges a saved run as the session did, and exits with the code of the worst verdict.
+2. A baseline that cannot be compared is named with the reason, and is an error if it is required.
+3. Markdown and plots show all verdicts, and are written completely or not at all.
+4. Wrong input prints one line and exits with 2 before anything is judged.
+"""
+
+from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner
 
-from lstmq.cli import main
-from lstmq.gate import judge
-from lstmq.gate.run_file import KEY, as_json
-from lstmq.gate.worker import FLOAT32_COPY
+from lstmq.gate.judge import judge_run
+from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.quantization.schemes import FLOAT32
-from strategies import SECONDS, SIZES, a_run
+from runs import MACHINE, SECONDS, SIZES, make_environment, make_run, save_run
 
-SLOW = {"here": {"int8": 2 * SECONDS["int8"]}}
+DATE = "2026-11-24T12:00:00+00:00"
+INT8, COPY = SECONDS["int8"], SECONDS[FLOAT32_COPY]
+SLOW = make_run({"int8": 2 * INT8})
+NOISY = make_run({FLOAT32_COPY: 2 * COPY})
+LARGE = make_run(make_environment(sizes={"int8": SIZES["int8"] + 1}))
 
 
 @pytest.fixture
-def saved(tmp_path):
-    """Give ``saved("run", ...)``: the path of a file that holds such a run."""
+def gate(run, tmp_path):
+    """Return a function that judges a run, or a run and a baseline, with these options."""
 
-    def saved(name, **change):
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"benchmarks": [], KEY: as_json(a_run(**change), [])}))
-        return path
+    def gate(*arguments):
+        paths = iter((tmp_path / "run.json", tmp_path / "before.json"))
+        saved = [save_run(next(paths), run) if hasattr(run, "recording") else run for run in arguments]
+        return run("gate", *saved)
 
-    return saved
-
-
-def judge(*arguments):
-    return CliRunner().invoke(main, ["gate", *map(str, arguments)])
+    return gate
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "conclusion"),
+    ("saved", "code", "conclusion"),
     [
-        ({}, 0, "PASS: every figure clears its limit (exit code 0)"),
-        ({"there": {}}, 0, "PASS: "),
+        (make_run(), 0, "PASS: every figure is within its limit (exit code 0)"),
+        (make_run(there={}), 0, "PASS: "),
         (SLOW, 1, "FAIL: a regression (exit code 1)"),
-        ({"here": {"int8": SECONDS[FLOAT32] / 2}}, 10, "INCONCLUSIVE: no regression, and no pass"),
-        ({"here": {"int8": 1.025 * SECONDS["int8"]}, "there": {}}, 10, "INCONCLUSIVE: "),
-        ({"here": {"int8": 1.1 * SECONDS["int8"]}, "there": {}}, 1, "FAIL: "),
+        (make_run({"int8": 1.1 * INT8}, {}), 1, "FAIL: "),
+        (make_run(failures=["test_corpus"]), 1, "FAIL: "),
         (
-            {"here": {FLOAT32_COPY: 2 * SECONDS[FLOAT32_COPY]}},
-            11,
-            "INVALID: this machine is too noisy to judge now (exit code 11)",
+            make_run({"int8": SECONDS[FLOAT32] / 2}),
+            10,
+            "INCONCLUSIVE: a limit lies inside an interval; measure more (exit code 10)",
         ),
-        ({"failures": ["test_corpus"]}, 1, "FAIL: "),
-        ({"floors": {}}, 12, "NOT MEASURED: "),
-        ({"cases": []}, 12, "NOT MEASURED: something that is gated was not measured (exit code 12)"),
+        (make_run({"int8": 1.025 * INT8}, {}), 10, "INCONCLUSIVE: "),
+        (NOISY, 11, "INVALID: the machine is too noisy to judge now (exit code 11)"),
+        (make_run(limits={}), 12, "NOT MEASURED: "),
+        (make_run(cases=[]), 12, "NOT MEASURED: a gated figure was not measured (exit code 12)"),
     ],
 )
-def test_the_exit_code_is_that_of_the_worst_verdict(saved, change, code, conclusion):
-    result = judge(saved("run", **change))
+def test_gate_shows_every_verdict_and_exits_with_the_code_of_the_worst(gate, saved, code, conclusion):
+    result = gate(saved)
     assert result.exit_code == code, result.output
-    assert result.output.splitlines()[-1].startswith(conclusion)
-    assert result.output.splitlines()[0].endswith("run.json: the run of 2026-11-24T12:00:00+00:00")
-    assert "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.1.0 in" in result.output
-    assert ("there: a processor" in result.output) == ("there" in change)
-    verdicts = judge.judge(a_run(**change))
-    told = result.output.splitlines()
-    for each in verdicts:
-        assert any(line.startswith(each.outcome) and f"{each.case} " in line for line in told)
-        assert not each.details or f"{each.outcome}  {each.case} {each.metric}: {each.details}" in told
-
-
-def test_a_baseline_that_can_be_compared_with_is_judged_by(saved):
-    result = judge(saved("run", here={"int8": 1.4 * SECONDS["int8"]}), saved("before"))
-    assert result.exit_code == 1, result.output
-    assert "before.json: the run of" in result.output
-    assert "FAIL  int8 kept speedup: int8 140" in result.output
-    assert judge(saved("run"), saved("before", **SLOW)).exit_code == 0
-    accepted = judge(saved("run"), saved("before", outcome="FAIL"))
-    assert accepted.exit_code == 0
-    assert "before.json: the run of 2026-11-24T12:00:00+00:00, though it did not pass itself: FAIL" in accepted.output
-    bigger = judge(saved("run", told={"sizes": {"int8": SIZES["int8"] + 1}}), saved("before"))
-    assert bigger.exit_code == 1
-    assert "FAIL  int8 bytes: +1 bytes" in bigger.output
+    lines = result.output.splitlines()
+    assert lines[0].endswith(f"run.json: the run of {DATE}")
+    assert lines[-1].startswith(conclusion)
+    assert any(line.startswith("here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, ") for line in lines)
+    assert any(line.startswith("there: a processor") for line in lines) == (saved.recording.there is not None)
+    for verdict in judge_run(saved):
+        assert any(line.startswith(verdict.outcome) and f"{verdict.case} " in line for line in lines)
+        assert not verdict.details or (
+            f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}" in lines
+        )
 
 
 @pytest.mark.parametrize(
-    ("before", "why"),
+    ("saved", "baseline", "code", "line"),
     [
-        ({"told": {"machine": {"cpu": "another"}}}, "cpu a processor now, another then"),
-        ({"tokens": 50}, "slice 100 now, 50 then"),
-        ({"told": {"machine": {"threads": 2, "engine": "qnnpack"}}}, "engine x86 now, qnnpack then; threads 1 now, 2"),
-        ({"here": {FLOAT32_COPY: 2 * SECONDS[FLOAT32_COPY]}}, "noisy"),
+        (make_run({"int8": 1.4 * INT8}), make_run(), 1, "FAIL  int8 kept speedup: int8 140"),
+        (make_run(), SLOW, 0, "PASS  int8 kept speedup: int8 100"),
+        (LARGE, make_run(), 1, "FAIL  int8 bytes: +1 bytes"),
     ],
 )
-def test_a_baseline_that_cannot_be_compared_with_is_said_to_be_and_why(saved, before, why):
-    """Judged by floors alone, or refused if it was required."""
-    run, baseline = saved("run", here={"int8": 1.45 * SECONDS["int8"]}), saved("before", **before)
-    result = judge(run, baseline)
+def test_gate_judges_by_a_comparable_baseline(gate, saved, baseline, code, line):
+    result = gate(saved, baseline)
+    assert result.exit_code == code, result.output
+    assert f"before.json: the run of {DATE}\n" in result.output
+    assert line in result.output
+
+
+def test_gate_accepts_a_baseline_that_failed_and_says_so(gate):
+    result = gate(make_run(), make_run(outcome="FAIL"))
     assert result.exit_code == 0, result.output
-    [line] = [line for line in result.output.splitlines() if "by floors alone" in line]
-    assert why in line
-    assert "before.json" in line
+    assert f"before.json: the run of {DATE}, although it did not pass: FAIL\n" in result.output
+
+
+@pytest.mark.parametrize(
+    ("baseline", "reason"),
+    [
+        (make_run(make_environment(machine=replace(MACHINE, cpu="another"))), "cpu a processor now, another then"),
+        (make_run(tokens=50), "slice 100 now, 50 then"),
+        (
+            make_run(make_environment(machine=replace(MACHINE, threads=2, engine="qnnpack"))),
+            "engine x86 now, qnnpack then; threads 1 now, 2 then",
+        ),
+        (NOISY, "it was too noisy"),
+    ],
+)
+def test_baseline_that_cannot_be_compared_is_ignored_unless_it_is_required(gate, baseline, reason):
+    saved = make_run({"int8": 1.45 * INT8})
+    result = gate(saved, baseline)
+    assert result.exit_code == 0, result.output
+    [line] = [line for line in result.output.splitlines() if line.endswith("judged by limits only")]
+    assert "before.json: " in line
+    assert reason in line
     assert "kept speedup" not in result.output
-    required = judge(run, baseline, "--gate-baseline", "require")
+    required = gate(saved, baseline, "--require-baseline")
     assert required.exit_code == 2
+    assert required.stderr.startswith("lstmq: error: a baseline is required: ")
     assert required.output.count("\n") == 1
-    assert why in required.output
-    assert judge(run, saved("before"), "--gate-baseline", "require").exit_code == 1
+    assert reason in required.output
 
 
-def test_other_floors_replace_those_of_the_run_and_what_they_were_not_for(saved, tmp_path):
+def test_required_baseline_that_can_be_compared_judges_the_run(gate):
+    assert gate(make_run({"int8": 1.45 * INT8}), make_run(), "--require-baseline").exit_code == 1
+
+
+def test_limits_option_replaces_the_limits_and_the_exemptions_of_the_run(gate, tmp_path):
     (tmp_path / "limits.toml").write_text("[int8]\nspeedup = { at_least = 99 }\n")
-    run = saved("run", exempt=["speedup"])
-    assert judge(run).exit_code == 0
-    result = judge(run, "--floors", tmp_path / "limits.toml")
+    saved = make_run(exempt=["speedup"])
+    assert gate(saved).exit_code == 0
+    result = gate(saved, "--limits", tmp_path / "limits.toml")
     assert result.exit_code == 1
     assert "at least 99" in result.output
 
 
-def test_markdown_and_drawings_are_written_whole(saved, tmp_path):
-    run = saved("run", there={}, **SLOW)
-    for old in ("out.md", "out.svg", "out.png"):
-        (tmp_path / old).write_text("old")
-    result = judge(run, saved("before"), "--markdown", tmp_path / "out.md", "--gate-plot", tmp_path / "out.svg")
-    assert result.exit_code == 1, result.output
-    lines = (tmp_path / "out.md").read_text(encoding="utf-8").splitlines()
+def test_markdown_has_a_row_for_each_verdict_and_the_notes(gate, tmp_path):
+    saved, path = make_run({"int8": 2 * INT8}, {}), tmp_path / "out.md"
+    path.write_text("old")
+    assert gate(saved, make_run(), "--markdown", path).exit_code == 1
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "### lstmq: FAIL"
     rows = [line for line in lines if line.startswith("|")]
-    assert len(rows) == 2 + len(judge.judge(a_run(there={}, **SLOW), a_run()))
+    assert len(rows) == 2 + len(judge_run(saved, make_run()))
     assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
     assert any(row.startswith("| **FAIL** | against | int8 | slower | 2") for row in rows)
     assert any(line.startswith("- here: a processor") for line in lines)
-    drawn = (tmp_path / "out.svg").read_text(encoding="utf-8")
-    assert drawn.startswith("<?xml")
-    assert drawn.rstrip().endswith("</svg>")
-    assert judge(run, "--gate-plot", tmp_path / "out.png").exit_code == 1
-    drawn = (tmp_path / "out.png").read_bytes()
-    assert drawn.startswith(b"\x89PNG")
-    assert b"IEND" in drawn[-12:]
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert any(line.endswith(f"before.json: the run of {DATE}") for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "start", "end"), [("out.svg", b"<?xml", b"</svg>\n"), ("out.png", b"\x89PNG", b"")])
+def test_plot_replaces_the_old_file_by_a_complete_one(gate, tmp_path, name, start, end):
+    path = tmp_path / name
+    path.write_text("old")
+    assert gate(SLOW, "--plot", path).exit_code == 1
+    content = path.read_bytes()
+    assert content.startswith(start)
+    assert content.endswith(end)
+    assert name != "out.png" or b"IEND" in content[-12:]
+    assert {file.name for file in tmp_path.iterdir()} == {name, "run.json"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["RUN", "--floors", "nowhere.toml"], "nowhere.toml"),
-        (["RUN", "--floors", "RUN"], "run.json: "),
-        (["RUN", "RUN", "--gate-baseline", "perhaps"], "'perhaps' is not one of"),
-        (["RUN", "--floors", "TYPO"], "typo.toml: no such case: int_8; there are int8, "),
-        (["RUN", "--gate-plot", "plot.txt"], "expected a .png, .svg or .pdf to draw to, found plot.txt"),
-        (["RUN", "--gate-plot", "no/such/plot.svg"], "no such folder to draw to: no/such"),
+        (["RUN", "--limits", "nowhere.toml"], "nowhere.toml"),
+        (["RUN", "--limits", "RUN"], "run.json: "),
+        (["RUN", "--limits", "TYPO"], "typo.toml: no such case: int_8; expected int8, "),
+        (["RUN", "--plot", "plot.txt"], "expected a .png, .svg or .pdf to draw to, found plot.txt"),
+        (["RUN", "--plot", "no/such/plot.svg"], "no such folder to draw to: no/such"),
         (["RUN", "--markdown", "no/such/out.md"], "no such folder to write to: "),
         (["nowhere.json"], "nowhere.json"),
         (["RUN", "nowhere.json"], "nowhere.json"),
-        (["CUT"], "cut.json: expected a saved run, found no JSON, or a cut one"),
-        (["RUN", "CUT"], "cut.json: expected a saved run, found no JSON, or a cut one"),
+        (["CUT"], "cut.json: expected a saved run, found no JSON, or a file that was cut off"),
+        (["RUN", "CUT"], "cut.json: expected a saved run, found no JSON, or a file that was cut off"),
         (["RUN", "RUN", "RUN"], "unexpected extra argument"),
         ([], "Missing argument 'RUN'"),
-        (["RUN", "--gate-baseline", "require"], "BASELINE"),
+        (["RUN", "--require-baseline"], "--require-baseline needs a BASELINE"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, message):
-    run = saved("run")
-    (tmp_path / "cut.json").write_bytes(run.read_bytes()[:1_000])
-    (tmp_path / "typo.toml").write_text("[int_8]\nspeedup = { at_least = 1 }\n")
-    paths = {"RUN": run, "CUT": tmp_path / "cut.json", "TYPO": tmp_path / "typo.toml"}
-    result = judge(*(paths.get(each, each) for each in arguments))
+def test_wrong_input_prints_one_line_and_exits_with_2(run, tmp_path, arguments, message):
+    paths = {
+        "RUN": save_run(tmp_path / "run.json", make_run()),
+        "CUT": tmp_path / "cut.json",
+        "TYPO": tmp_path / "typo.toml",
+    }
+    paths["CUT"].write_bytes(paths["RUN"].read_bytes()[:1_000])
+    paths["TYPO"].write_text("[int_8]\nspeedup = { at_least = 1 }\n")
+    result = run("gate", *(paths.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("lstmq: error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
-    assert result.stdout == ""  # it is found out before anything is judged
+    assert result.stdout == ""

@@ -1,134 +1,183 @@
-"""Laws of ``lstmq report``: what changed is shown, in every form; the page needs nothing but itself."""
+"""Laws of ``lstmq report``.
 
-import json
+1. Text, Markdown and HTML show the same figures and the same changes.
+2. The HTML page needs no other file, and can be read in light and dark, on a phone and on a desktop.
+3. Folders are searched for runs; one torch version is one row; the history marks the days of changes.
+4. Wrong input prints one line and exits with 2 before anything is shown.
+"""
+
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from click.testing import CliRunner
 
-from lstmq.cli import main
-from lstmq.gate.run_file import KEY, as_json
 from lstmq.report import page
-from strategies import FAR, SECONDS, SIZES, a_run
+from runs import FIDELITY, MACHINE, SECONDS, SIZES, make_environment, make_fidelity, make_run, save_run
 
-LOSS, KL, AGREEMENT = FAR["int8"]
-MOVED = {"far": {"int8": (LOSS + 8e-5, KL, AGREEMENT)}}
+INT8 = FIDELITY["int8"]
+SENTENCE = "int8 loss moved by +8e-05 with torch 2.14.0"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def run_with_machine(**fields):
+    """Return a run on a machine whose fields differ from the default, such as ``torch``."""
+    return make_run(make_environment(machine=replace(MACHINE, **fields)))
+
+
+CHANGED = make_run(
+    make_environment(
+        machine=replace(MACHINE, torch="2.14.0"),
+        fidelity={"int8": make_fidelity(INT8.loss + 8e-5, INT8.kl, INT8.agreement)},
+    )
+)
+
+
 @pytest.fixture
-def saved(tmp_path):
-    """Give ``saved("run", torch="2.14.0", ...)``: the path of a file that holds a run of that torch."""
-
-    def saved(name, torch="2.13.0", here=None, machine=None, of=(), **told):
-        run = a_run(here, told={"machine": {"torch": torch} | (machine or {}), **told}, **dict(of))
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps({"benchmarks": [], KEY: as_json(run, [])}))
-        return path
-
-    return saved
+def save(tmp_path):
+    """Return a function that saves a run to a file of this name, and returns the path."""
+    return lambda name, run: save_run(tmp_path / f"{name}.json", run)
 
 
-def report(*arguments):
-    return CliRunner().invoke(main, ["report", *map(str, arguments)])
+@pytest.fixture
+def report(run):
+    """Return a function that runs ``lstmq report`` with these arguments."""
+    return lambda *arguments: run("report", *arguments)
 
 
-def test_what_changed_is_shown_as_text_markdown_and_html(saved, tmp_path):
-    files = [saved("new", torch="2.14.0", **MOVED), saved("old"), saved("other", machine={"cpu": "<another>"})]
-    out = {kind: tmp_path / f"out.{kind}" for kind in ("md", "html", "svg")}
-    result = report(*files, "--markdown", out["md"], "--html", out["html"], "--plot", out["svg"])
+def table_rows(output):
+    """Return the rows of the tables, which start with a version of torch."""
+    return [line for line in output.splitlines() if line.startswith("2.")]
+
+
+def test_text_markdown_and_html_show_the_same_change(save, report, monkeypatch, tmp_path):
+    monkeypatch.setattr(page, "plot_svg", lambda name, group, dark: b"<svg/>")  # drawing takes seconds
+    files = [save("new", CHANGED), save("old", make_run()), save("other", run_with_machine(cpu="<another>"))]
+    result = report(*files, "--markdown", tmp_path / "out.md", "--html", tmp_path / "out.html")
     assert result.exit_code == 0, result.output
-    sentence = "int8 loss moved by +8e-05 at torch 2.14.0"
-    assert f"- {sentence}" in result.output.splitlines()
-    [row] = [line for line in result.output.splitlines() if line.startswith("2.14.0")]
+    assert f"- {SENTENCE}" in result.output.splitlines()
+    [row] = [row for row in table_rows(result.output) if row.startswith("2.14.0")]
     assert "3.000280*" in row
     assert row.endswith("PASS")
-    markdown = out["md"].read_text(encoding="utf-8")
-    assert f"- {sentence}\n" in markdown
+    markdown = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert f"- {SENTENCE}\n" in markdown
     assert "| **3.000280** |" in markdown
-    tables = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {len(page.HEADERS) + 1}
-    html = out["html"].read_text(encoding="utf-8")
-    assert f"<li>{sentence}</li>" in html
-    assert '<td class="moved">3.000280</td>' in html
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {len(page.HEADERS) + 1}
+    html = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert f"<li>{SENTENCE}</li>" in html
+    assert '<td class="changed">3.000280</td>' in html
     assert "&lt;another&gt;" in html
     assert "<another>" not in html
-    assert html.count("<section>") == markdown.count("### ") == 2  # another processor is apart
-    drawn = out["svg"].read_text(encoding="utf-8")
-    for words in ("speedup, 99 % interval; a dash: its floor", "us/token", "MB: int8", "decoder", "2.14.0"):
-        assert f"<!-- {words} -->" in drawn
+    assert html.count("<section>") == markdown.count("### ") == 2  # the other processor has its own section
 
 
-class Links(HTMLParser):
-    """Collects what a page would load, and whether its tags match."""
+@pytest.mark.slow
+def test_plot_shows_speedups_times_and_sizes_by_version(save, report, tmp_path):
+    path = tmp_path / "out.svg"
+    result = report(save("new", CHANGED), save("old", make_run()), "--plot", path)
+    assert result.exit_code == 0, result.output
+    svg = path.read_text(encoding="utf-8")
+    for text in ("speedup, 99 % interval; dash: limit", "us/token", "MB: int8", "decoder", "2.13.0", "2.14.0"):
+        assert f"<!-- {text} -->" in svg
 
-    VOID = ("meta", "img", "source", "link")
+
+class PageParser(HTMLParser):
+    """Collects what a page would load, and checks that its tags match."""
+
+    VOID_TAGS = ("meta", "img", "source", "link")
 
     def __init__(self):
         super().__init__()
-        self.links, self.open = [], []
+        self.links, self.open_tags = [], []
 
     def handle_starttag(self, tag, attrs):
         self.links += [value for name, value in attrs if name in ("src", "srcset", "href")]
-        self.open += [] if tag in self.VOID else [tag]
+        self.open_tags += [] if tag in self.VOID_TAGS else [tag]
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
 
-def test_the_page_needs_nothing_but_itself(saved, tmp_path):
-    report(saved("run"), "--html", tmp_path / "page.html")
-    parser = Links()
+@pytest.mark.slow
+def test_html_page_loads_no_other_file(save, report, tmp_path):
+    report(save("run", make_run()), "--html", tmp_path / "page.html")
+    parser = PageParser()
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     parser.feed(html)
-    assert parser.open == []
-    assert len(parser.links) == 6  # three plots, for light and for dark
+    assert parser.open_tags == []
+    assert len(parser.links) == 6  # three plots, in light and in dark
     assert all(link.startswith("data:image/svg+xml;base64,") for link in parser.links)
     assert not re.search(r"@import|url\(|<script", html)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path; .ci/run installs one")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_the_page_can_be_read_in_a_browser_light_and_dark_on_a_phone_and_a_desk(saved, tmp_path, scheme, width):
+def test_browser_shows_the_page_in_light_and_dark_on_a_phone_and_a_desktop(save, report, tmp_path, color_scheme, width):
     playwright = pytest.importorskip("playwright.sync_api")
-    report(saved("old"), saved("new", torch="2.14.0", **MOVED), "--html", tmp_path / "page.html")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    report(save("old", make_run()), save("new", CHANGED), "--html", tmp_path / "page.html")
+    with playwright.sync_playwright() as api:
+        browser = api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        view = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=color_scheme)
         complaints = []
         view.on("console", lambda message: complaints.append(message.text))
         view.on("requestfailed", lambda request: complaints.append(request.url))
         view.goto((tmp_path / "page.html").as_uri())
         images = view.evaluate("[...document.images].map(i => [i.naturalWidth, i.width, i.currentSrc])")
-        wide = view.evaluate("document.documentElement.scrollWidth")
-        ink = view.evaluate("getComputedStyle(document.body).color")
-        shown = view.inner_text("body")
+        page_width = view.evaluate("document.documentElement.scrollWidth")
+        text_color = view.evaluate("getComputedStyle(document.body).color")
+        text = view.inner_text("body")
         browser.close()
     assert complaints == []
-    assert wide <= width  # a wide table scrolls by itself
+    assert page_width <= width  # a wide table scrolls inside the page
     assert len(images) == 3
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    sources = re.findall(r'srcset="([^"]+)"' if scheme == "dark" else r' src="([^"]+)"', html)
+    sources = re.findall(r'srcset="([^"]+)"' if color_scheme == "dark" else r' src="([^"]+)"', html)
     assert [source for _, _, source in images] == sources
-    assert all(natural > 0 and 100 < drawn <= width for natural, drawn, _ in images)
-    assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > 382) == (scheme == "dark")  # light ink on dark paper
-    assert "int8 loss moved by +8e-05 at torch 2.14.0" in shown
+    assert all(natural > 0 and 100 < shown <= width for natural, shown, _ in images)
+    is_light_text = sum(map(int, re.findall(r"\d+", text_color)[:3])) > 382
+    assert is_light_text == (color_scheme == "dark")
+    assert SENTENCE in text
 
 
-def test_a_folder_of_runs_is_a_row_a_torch_and_a_history_with_its_changes(saved, tmp_path):
+@pytest.mark.slow
+def test_folder_of_runs_is_one_row_per_torch_version_and_a_history_with_its_changes(save, report, tmp_path):
     for day in range(1, 25):
-        slower = {"int8": SECONDS["int8"] * (1 if day < 13 else 1.3)}
-        saved(f"run{day:02}", here=slower, of={"date": f"2026-10-{day:02}T12:00:00+00:00"})
-    (tmp_path / "notes.json").write_text("{}")
+        seconds = {"int8": SECONDS["int8"] * (1 if day < 13 else 1.3)}
+        save(f"run{day:02}", make_run(seconds, date=f"2026-10-{day:02}T12:00:00+00:00"))
+    notes = tmp_path / "notes.json"
+    notes.write_text("{}")
     result = report(tmp_path, "--history", tmp_path / "history.svg")
     assert result.exit_code == 0, result.output
-    assert sum(line.startswith("2.13.0") for line in result.output.splitlines()) == 1
-    assert result.stderr == f"lstmq: passed over 1 files that hold no run of this version: {tmp_path / 'notes.json'}\n"
-    drawn = (tmp_path / "history.svg").read_text(encoding="utf-8")
-    assert re.findall("<!--  (2026-.*) -->", drawn) == ["2026-10-13"]  # at its line, the first day that was slower
+    assert len(table_rows(result.output)) == 1
+    assert result.stderr == f"lstmq: skipped 1 files without a run of this version: {notes}\n"
+    svg = (tmp_path / "history.svg").read_text(encoding="utf-8")
+    assert re.findall("<!--  (2026-.*) -->", svg) == ["2026-10-13"]  # the first day that was slower
+
+
+def test_outcome_of_the_run_is_shown_if_it_differs_from_the_outcome_by_the_limits(save, report):
+    """A baseline or another scheme may have failed, about which the report knows only the outcome."""
+    [row] = table_rows(report(save("run", make_run(outcome="FAIL"))).output)
+    assert row.endswith("PASS (run: FAIL)")
+
+
+def test_changes_are_marked_against_the_first_version_that_was_measured(save, report):
+    absent = make_run(make_environment(machine=replace(MACHINE, torch="2.2.0"), absent={"int8": "no engine"}))
+    result = report(save("absent", absent), save("old", make_run()), save("new", CHANGED))
+    assert result.exit_code == 0, result.output
+    rows = table_rows(result.output)
+    assert [row.count("*") for row in rows] == [0, 0, 1]
+    assert rows[0].endswith("no engine")
+    assert "- int8 was not measured with torch 2.2.0: no engine" in result.output.splitlines()
+
+
+def test_sizes_are_those_that_the_run_recorded(save, report):
+    [row] = table_rows(report(save("run", make_run())).output)
+    assert f"{SIZES['int8']:,}" in row
+    assert "2.000x" in row
 
 
 @pytest.mark.parametrize(
@@ -136,60 +185,33 @@ def test_a_folder_of_runs_is_a_row_a_torch_and_a_history_with_its_changes(saved,
     [
         ([], "Missing argument"),
         (["nowhere.json"], "nowhere.json"),
-        (["EMPTY"], "found no .json in it"),
+        (["EMPTY"], "expected saved runs, found no .json in it"),
         (["TEXT"], "text.json: expected a saved run, found no JSON"),
-        (["NOTES"], "found none among 1 files"),
+        (["NOTES"], "expected runs of lstmq's benchmarks, found none among 1 files"),
         (["RUN", "--html", "no/such/page.html"], "no such folder to write to"),
+        (["RUN", "--markdown", "no/such/out.md"], "no such folder to write to"),
         (["RUN", "--plot", "plot.txt"], "expected a .png, .svg or .pdf to draw to"),
         (["RUN", "--history", "no/such/plot.png"], "no such folder to draw to"),
-        (["RUN", "--history", "OUT", "--scheme", "bf16"], "expected runs of bf16 to draw, found those of int8"),
+        (["RUN", "--history", "OUT", "--scheme", "bf16"], "expected runs of bf16 to plot, found runs of int8"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(saved, tmp_path, arguments, message):
+def test_wrong_input_prints_one_line_and_exits_with_2(save, report, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "notes.json").write_text("{}")
     (tmp_path / "text.json").write_text("text")
-    places = {"EMPTY": "empty", "NOTES": "notes", "TEXT": "text.json", "OUT": "out.svg"}
-    paths = {name: tmp_path / place for name, place in places.items()} | {"RUN": saved("run")}
-    result = report(*(paths.get(each, each) for each in arguments))
+    names = {"EMPTY": "empty", "NOTES": "notes", "TEXT": "text.json", "OUT": "out.svg"}
+    paths = {word: tmp_path / name for word, name in names.items()} | {"RUN": save("run", make_run())}
+    result = report(*(paths.get(argument, argument) for argument in arguments))
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("lstmq: error: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
-    assert result.stdout == ""  # it is found out before anything is read or shown
+    assert result.stdout == ""
 
 
-def test_a_page_without_matplotlib_is_one_line(saved, monkeypatch, tmp_path):
+def test_html_without_matplotlib_prints_how_to_install_it(save, report, monkeypatch, tmp_path):
     monkeypatch.setattr("lstmq.figures.find_spec", lambda name: None)
-    result = report(saved("run"), "--html", tmp_path / "page.html")
+    result = report(save("run", make_run()), "--html", tmp_path / "page.html")
     assert result.exit_code == 2
     assert result.stderr == "lstmq: error: drawing needs matplotlib: pip install 'lstmq[plot]'\n"
-
-
-def test_what_a_session_failed_by_is_shown_beside_what_the_floors_say(saved):
-    """Of a baseline, or another scheme, the report knows only that the session failed."""
-    result = report(saved("run", of={"outcome": "FAIL"}))
-    [row] = [line for line in result.output.splitlines() if line.startswith("2.13.0")]
-    assert row.endswith("PASS (run: FAIL)")
-
-
-def test_what_moved_is_against_the_first_that_was_measured(saved):
-    absent = saved("absent", torch="2.2.0", absent={"int8": "no engine"})
-    document = json.loads(absent.read_text())
-    here = document[KEY]["recording"]
-    here["environments"]["here"]["models"].remove("int8")
-    del here["seconds"]["here"]["int8"]
-    document[KEY]["cases"] = []
-    absent.write_text(json.dumps(document))
-    result = report(absent, saved("old"), saved("new", torch="2.14.0", **MOVED))
-    assert result.exit_code == 0, result.output
-    rows = [line for line in result.output.splitlines() if line.startswith("2.")]
-    assert [row.count("*") for row in rows] == [0, 0, 1]
-    assert rows[0].endswith("no engine")
-
-
-def test_sizes_are_those_of_the_run(saved):
-    result = report(saved("run"))
-    assert f"{SIZES['int8']:,}" in result.output
-    assert "2.000x" in result.output
