@@ -59,10 +59,10 @@ def report_command(
     if skipped:
         more = ", ..." if len(skipped) > 1 else ""
         click.echo(f"lstmq: skipped {len(skipped):,} files without a run of this version: {skipped[0]}{more}", err=True)
-    of_scheme = [summary for summary in summaries if summary.scheme == scheme and summary.is_measured]
+    of_scheme = [summary for summary in summaries if summary.scheme == scheme and summary.is_valid]
     if history and not of_scheme:
-        found = ", ".join({summary.scheme for summary in summaries})
-        raise ValueError(f"expected runs of {scheme} to plot, found runs of {found}")
+        found = ", ".join(sorted({summary.scheme for summary in summaries if summary.is_valid})) or "none"
+        raise ValueError(f"expected runs of {scheme} that are not too noisy to plot, found: {found}")
     groups = report.group_summaries(summaries)
     click.echo("\n".join(report.report_text(groups)))
     if markdown:
