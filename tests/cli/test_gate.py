@@ -12,6 +12,7 @@ import pytest
 
 from lstmq.gate.judge import judge_run
 from lstmq.gate.recording import FLOAT32_COPY
+from lstmq.gate.runs import Run
 from lstmq.quantization.schemes import FLOAT32
 from runs import MACHINE, SECONDS, SIZES, make_environment, make_run, save_run
 
@@ -27,8 +28,8 @@ def gate(run, tmp_path):
     """Return a function that judges a run, or a run and a baseline, with these options."""
 
     def gate(*arguments):
-        paths = iter((tmp_path / "run.json", tmp_path / "before.json"))
-        saved = [save_run(next(paths), run) if hasattr(run, "recording") else run for run in arguments]
+        names = iter(("run.json", "before.json"))
+        saved = [save_run(tmp_path / next(names), item) if isinstance(item, Run) else item for item in arguments]
         return run("gate", *saved)
 
     return gate

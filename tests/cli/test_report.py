@@ -192,7 +192,10 @@ def test_sizes_are_those_that_the_run_recorded(save, report):
         (["RUN", "--markdown", "no/such/out.md"], "no such folder to write to"),
         (["RUN", "--plot", "plot.txt"], "expected a .png, .svg or .pdf to draw to"),
         (["RUN", "--history", "no/such/plot.png"], "no such folder to draw to"),
-        (["RUN", "--history", "OUT", "--scheme", "bf16"], "expected runs of bf16 that are not too noisy to plot, found: int8"),
+        (
+            ["RUN", "--history", "OUT", "--scheme", "bf16"],
+            "expected runs of bf16 that are not too noisy to plot, found: int8",
+        ),
     ],
 )
 def test_wrong_input_prints_one_line_and_exits_with_2(save, report, tmp_path, arguments, message):
