@@ -59,7 +59,7 @@ def gate_facts(pytestconfig: pytest.Config) -> dict[str, object]:
 
 @pytest.fixture
 def gate_timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callable[[str], Run]:
-    """A function from the name of a model to the run. Its seconds become those of the benchmark.
+    """A function from the name of a model to the run. The seconds of the model become those of the benchmark.
 
     The workers have timed all models in turn. Here, their seconds are only replayed for pytest-benchmark.
     """

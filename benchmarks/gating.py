@@ -124,7 +124,7 @@ class Gate:
         limited = [scheme for scheme in SCHEMES if scheme in self.limits]
         if not named and self.limits_file != DEFAULT_LIMITS:
             named = limited
-        # The other environment usually has another torch. Schemes outside torch are compared with it only by name.
+        # Schemes for LSTMModels only are compared with another environment only if the user names them.
         known = [name for name in limited if not (against and SCHEMES[name].language_models_only)]
         schemes, left_out = select_schemes(named or [], self.workload.speed.model, known)
         if not schemes:

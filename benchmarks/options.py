@@ -20,7 +20,7 @@ def add_options(group: pytest.OptionGroup) -> None:
         metavar="FILE.py:FUNCTION",
         help="your own model: a function that returns it; its limits are limits.toml beside the file",
     )
-    add("--gate-tokens", type=int, metavar="N", help=f"length of the test text [at most {DEFAULT_TOKENS}]")
+    add("--gate-tokens", type=int, metavar="N", help=f"number of tokens to time [at most {DEFAULT_TOKENS}]")
     add("--gate-bptt", type=int, default=25, metavar="N", help="longest window, in tokens [%(default)s]")
     add("--gate-threads", type=int, default=1, metavar="N", help="number of threads [%(default)s]")
     add("--gate-engine", metavar="E", help="torch's int8 engine [torch's default]")
@@ -28,7 +28,7 @@ def add_options(group: pytest.OptionGroup) -> None:
         "--gate-scheme",
         action="append",
         choices=[ALL, *SCHEMES],
-        help="scheme to gate; may be repeated [every installed scheme that builds quickly, or those in --gate-limits]",
+        help="scheme to gate; may be repeated [every default scheme that is installed, or those in --gate-limits]",
     )
     add("--gate-limits", type=Path, metavar="FILE", help="limits for your model [benchmarks/limits.toml]")
     add(
@@ -36,8 +36,8 @@ def add_options(group: pytest.OptionGroup) -> None:
         type=int,
         default=Plan.slices,
         metavar="N",
-        help="slices that each process reads with every model [%(default)s]; with --gate-against, it reads "
-        f"{QUANTIZED_PER_SLICE} times as many more with the quantized models",
+        help="slices that each process reads with every model [%(default)s]; with --gate-against, "
+        f"{QUANTIZED_PER_SLICE} further ones for each of these, with the quantized models only",
     )
     add("--gate-workers", type=int, default=Plan.workers, metavar="N", help="number of fresh processes [%(default)s]")
     add("--gate-seed", type=int, default=0, metavar="N", help="seed of the order of slices and models [%(default)s]")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "schemes",
     type=click.Choice([ALL, *SCHEMES]),
     multiple=True,
-    help="Scheme to measure. May be repeated. [every installed scheme that builds quickly]",
+    help="Scheme to measure. May be repeated. [every default scheme that is installed]",
 )
 @click.option("--json", "json_file", type=FILE, help="Also write the figures to this file.")
 def compare_command(

@@ -157,7 +157,7 @@ def _warm_up(model: nn.Module, stream: Stream, bptt: int) -> None:
 def _interleave(
     models: Mapping[str, nn.Module], stream: Stream, bptt: int, on_window: OnWindow | None
 ) -> tuple[dict[str, list[float]], dict[str, list[WindowLoss]]]:
-    """Return the seconds and losses of each model by window. Another model reads first in every window."""
+    """Return the seconds and losses of each model by window. The model that reads first changes with every window."""
     seconds: dict[str, list[float]] = {name: [] for name in models}
     losses: dict[str, list[WindowLoss]] = {name: [] for name in models}
     readers = {name: window_losses(model, stream, bptt) for name, model in models.items()}

@@ -12,8 +12,8 @@ def select_baseline(
 ) -> tuple[Run | None, str]:
     """Return the newest comparable run that passed and has every scheme, and a sentence that says which one it is.
 
-    A run that failed is used only if the user named it. Naming a run accepts its figures. The same holds for a run that
-    lacks a scheme, unless a baseline is required.
+    A run that failed is used only if the user named it. Naming a run accepts its figures. A run that lacks a scheme is
+    used if no better run is found, unless a baseline is required.
 
     Args:
         runs: saved runs, the newest first. They are read one by one, until one fits.

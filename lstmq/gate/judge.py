@@ -46,7 +46,7 @@ def _judge_copy(name: str, environment: EnvironmentRecording) -> Verdict:
 
 
 def is_noisy(run: Run) -> bool:
-    """Return whether float32 and its copy differ in any environment."""
+    """Return whether float32 and its copy differ too much, or by an unknown amount, in any environment."""
     return any(verdict.outcome is Outcome.INVALID for verdict in judge_session(run))
 
 

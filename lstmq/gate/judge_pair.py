@@ -12,7 +12,7 @@ from lstmq.quantization import FLOAT32
 
 # benchmarks/study tests these on other sessions than those they were chosen from.
 AGAINST_TOLERANCE = 0.025  # share by which a scheme may be slower than in the other environment
-BASELINE_TOLERANCE = 0.25  # share of a baseline's speedup that may be lost to another hour and a busy machine
+BASELINE_TOLERANCE = 0.25  # share of a baseline's speedup that a busier machine may take
 FILE_FORMAT_BYTES = 4096  # that the file format of another torch may add; from torch 2.2 to 2.13 it added 333
 MAX_LOSS_INCREASE = 0.001  # nats per token, or a share of a loss with another unit; torch 2.14 moved int8 by 0.00008
 MAX_KL_RATIO = 1.25

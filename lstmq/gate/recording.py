@@ -23,8 +23,8 @@ class Plan:
             comparison with another environment needs only those models, and float32 would take most of the time.
         tokens: length of a slice, in steps.
         bptt: longest window, in steps.
-        threads: number of threads that torch uses. With one thread, the clock is its CPU time, and the process stays on
-            one processor.
+        threads: number of threads that torch uses. With one thread, the clock is the CPU time of the process, which
+            stays on one processor.
         engine: torch's int8 engine, as for :func:`lstmq.quantize`.
         seed: determines which slices are read, and in which order.
         columns: number of columns of the stream. A session fills it in.

@@ -13,7 +13,7 @@ from lstmq.gate.transfer import dump_subjects
 from lstmq.quantization import FLOAT32
 from lstmq.workload import Workload
 
-BLOCK_SLICES = 16  # slices after which models move: their place in memory changes their speed by about 1 %
+BLOCK_SLICES = 16  # slices after which models move: their place in memory changes their speed by 1 to 2 %
 QUANTIZED_PER_SLICE = 15  # quantized slices for each slice of all models, if there is another environment
 SECONDS_PER_TOKEN = 0.05  # extra time for a worker to read a whole text
 OnSlice = Callable[[str], object]
@@ -45,7 +45,7 @@ def measure(
     with dump_subjects(workload) as (speed, loss):
         for number in range(plan.workers):
             with ExitStack() as stack:
-                # Both start at the same time, and take turns in starting first, so that only the environment differs.
+                # Both load side by side. Which one starts first alternates, so that only the environment differs.
                 ordered = environments if number % 2 else environments[::-1]
                 workers = {environment.name: stack.enter_context(environment.start()) for environment in ordered}
                 for worker in workers.values():
@@ -120,8 +120,8 @@ def _draw_slices(plan: Plan, length: int, generator: random.Random) -> list[int]
 def _processor(plan: Plan, number: int) -> int:
     """Return the processor for the workers with this number, or -1 for any.
 
-    The workers of a pair share one processor, because of two processors one may have a busy neighbour in the hardware:
-    two equal processes differed by up to 30 % where the scheduler put them, and by 1 % on one processor.
+    The workers of a pair share one processor. On two processors, one of them could have a busier neighbour: two equal
+    processes differed by up to 30 % where the scheduler put them, and by 1 to 2 % on one processor.
     """
     if plan.threads > 1 or not hasattr(os, "sched_getaffinity"):
         return -1

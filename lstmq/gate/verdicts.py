@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from lstmq.gate.statistics import ConfidenceInterval
 
-MEASURE_MORE = "--gate-workers 12, or more --gate-slices, would decide it"
+MEASURE_MORE = "--gate-workers 12, or more --gate-slices, may decide it"
 
 
 class Outcome(StrEnum):
@@ -68,7 +68,7 @@ def not_measured(case: str, metric: str, limit: str, question: str = "limit") ->
 
 
 def format_number(number: float, digits: int = 4) -> str:
-    """Return a figure with all digits if it counts bytes, else with so many."""
+    """Return a figure with all digits if it is large enough to count bytes, else with ``digits`` significant ones."""
     return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.{digits}g}"
 
 

@@ -1,7 +1,7 @@
 """The worker process of a session: it holds the models of one environment and times slices.
 
 ``python -P -m lstmq.gate.worker`` reads requests from standard input and writes answers to standard output, as
-:mod:`lstmq.gate.protocol` describes them. It says hello first, and ends with its input.
+:mod:`lstmq.gate.protocol` describes them. It says hello first, and exits when its input ends.
 """
 
 import copy
@@ -39,8 +39,8 @@ class Worker:
 
     Args:
         quantize: as :func:`lstmq.quantize`. Tests pass one that is broken on purpose.
-        evaluate: as :func:`lstmq.evaluate`; likewise.
-        cpu_time: returns the CPU time of this process, in seconds; likewise.
+        evaluate: as :func:`lstmq.evaluate`. Tests pass one that is slower.
+        cpu_time: returns the CPU time of this process, in seconds. Tests pass a fake clock.
     """
 
     def __init__(

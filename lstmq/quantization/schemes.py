@@ -1,7 +1,7 @@
 """Quantization schemes: the table :data:`SCHEMES`, and :func:`quantize`, which applies one.
 
-To add a scheme, add an entry to the table. This module does not import torch: each scheme imports what it needs when it
-is first used.
+To add a scheme, add an entry to the table; CONTRIBUTING.md lists what else to change. This module does not import
+torch: each scheme imports what it needs when it is first used.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -88,7 +88,7 @@ def select_schemes(
 
     Args:
         names: keys of :data:`SCHEMES`, which are selected even if they cannot run. ``all`` selects all schemes that
-            can run, and an empty sequence selects the default schemes that can run.
+            can run at full speed, and an empty sequence the default ones among them.
         model: the float32 model. Some schemes accept only an :class:`~lstmq.LSTMModel`.
         known: keys of :data:`SCHEMES` to choose from if ``names`` is empty or contains ``all``.
     """

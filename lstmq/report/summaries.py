@@ -38,7 +38,7 @@ class SchemeSummary:
         loss_float32: nats per token of float32.
         kl: mean divergence from the predictions of float32, in nats; NaN if unknown.
         least_speedup: the smallest speedup that passes, if there is a limit.
-        runs: number of runs with this version of torch. This one is the newest.
+        runs: number of runs with this version of torch. This one is the newest that was not too noisy.
     """
 
     scheme: str

@@ -40,7 +40,7 @@ def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
 def describe_spread(rows: Sequence[ComparisonRow]) -> str:
     """Return a line with the quartiles of every speedup."""
     quartiles = (f"{row.name} {row.speedup.lower:.2f}-{row.speedup.upper:.2f}" for row in rows[1:])
-    return f"faster: median over windows of float32's seconds over the model's; middle half: {', '.join(quartiles)}"
+    return f"faster: float32's seconds over the model's, median over windows; middle half: {', '.join(quartiles)}"
 
 
 def describe_setup(rows: Sequence[ComparisonRow]) -> str:
@@ -75,7 +75,7 @@ def describe_environments(recording: Recording) -> list[str]:
         lines.append("here and there are the same environment: any difference comes from the machine")
     plan = recording.plan
     more = f" and {plan.quantized_slices} more with the quantized models" if plan.quantized_slices else ""
-    clock = "CPU time of one thread" if plan.clock == "cpu" else f"wall time on {plan.threads} threads"
+    clock = "CPU time of the process" if plan.clock == "cpu" else f"wall time on {plan.threads} threads"
     lines.append(
         f"{plan.workers} fresh processes of each environment, {plan.slices} slices{more} in each process, {clock}; "
         "brackets: 99 % confidence interval over processes"

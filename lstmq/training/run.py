@@ -104,8 +104,8 @@ def run_training(
 ) -> bool:
     """Train, and save the state every few minutes, after every epoch and at an interrupt.
 
-    A run is unfinished as long as its state is saved. So the state is saved first, and before every best model. If a
-    run is killed between the two, it saves the best model when it is resumed.
+    A state file marks a run as unfinished, so it is written before the first step and before every best model. A run
+    that is killed between the two saves the best model when it is resumed.
 
     Args:
         trainer: the run.

@@ -27,8 +27,8 @@ def load_workload(
 ) -> Workload:
     """Load what ``lstmq compare`` and the gate measure.
 
-    Without a corpus, a checkpoint and a spec, the workload is the default one: it times the tutorial's shape with
-    seeded weights, and measures the loss of the bundled model on the bundled sample.
+    With neither a corpus nor a checkpoint nor a spec, the workload is the default one: it times the tutorial's shape
+    with seeded weights, and measures the loss of the bundled model on the bundled sample.
 
     Args:
         corpus: folder that :class:`~lstmq.Corpus` reads. The name ``wikitext-2`` also finds what ``lstmq fetch``

@@ -15,7 +15,7 @@ class Subject(Generic[ModelT_co]):
     """A float32 model and a stream for it to read.
 
     Args:
-        model: in evaluation mode. Either a :class:`~lstmq.LanguageModel`, or any module whose forward is
+        model: in evaluation mode. Either a ``LanguageModel``, or any module whose forward is
             ``(input, hidden) -> (output, hidden)`` or ``input -> output``. The second argument of the first kind has no
             default, or is called ``hidden``, ``hx`` or ``state``. The state begins as ``model.init_hidden(bsz)``
             returns it, or as ``None`` if the module has no such method.

@@ -86,7 +86,7 @@ def test_failed_limit_says_both_times_and_what_was_measured_before_and_where():
 def test_inconclusive_limit_says_how_to_decide_it():
     verdict = judged(make_run(limits=int8_limits(speedup=Limit(at_least=3.0))))["limit", "int8", "speedup"]
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert verdict.details.endswith("--gate-workers 12, or more --gate-slices, would decide it")
+    assert verdict.details.endswith("--gate-workers 12, or more --gate-slices, may decide it")
 
 
 @pytest.mark.parametrize("metric", ["speedup", "size_ratio", "loss_difference", "kl", "agreement"])
