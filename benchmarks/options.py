@@ -13,7 +13,12 @@ def add_options(group: pytest.OptionGroup) -> None:
     """Add every option that :class:`~gating.Gate` reads."""
     add = group.addoption
     add("--gate-corpus", type=Path, metavar="DIR", help="folder of text, or wikitext-2 after a fetch [bundled sample]")
-    add("--gate-checkpoint", type=Path, metavar="FILE", help="trained model, .pth or .safetensors [the one in the corpus folder]")
+    add(
+        "--gate-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="trained model, .pth or .safetensors [the one in the corpus folder]",
+    )
     add("--gate-vocabulary", type=Path, metavar="DIR", help="corpus of the checkpoint, if not --gate-corpus")
     add(
         "--gate-workload",

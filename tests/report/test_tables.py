@@ -81,7 +81,9 @@ def test_describe_environments_has_a_line_for_each_environment_and_one_for_the_p
     first, second, plan = describe_environments(make_run(there=there).recording)
     assert first == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /here/lstmq"
     assert second == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /there/lstmq"
-    assert plan.startswith("12 fresh processes of each environment, 4 slices in each process, CPU time of the process; ")
+    assert plan.startswith(
+        "12 fresh processes of each environment, 4 slices in each process, CPU time of the process; "
+    )
 
 
 def test_describe_environments_counts_the_slices_that_only_quantized_models_read():
