@@ -34,7 +34,7 @@ def test_trainer(benchmark, gate_ratio, gate_facts, gate_judge_case):
     model, bare_model = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
     trainer = Trainer(model, text.train, text.valid[:40], config)
     run, bare_run = trainer.run(), bare_steps(bare_model, trainer.source, config)
-    ratio = gate_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=100, clock=clock())
+    ratio = gate_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=300, clock=clock())
     tokens = config.batch_size * config.bptt
     benchmark.extra_info.update(gate_facts, bptt=config.bptt, tokens=tokens)
     benchmark.extra_info.update(tokens_per_second=tokens / benchmark.stats.stats.median)
