@@ -7,7 +7,7 @@ from lstmq.gate.limits import Limit, judge_figure
 from lstmq.gate.recording import EnvironmentRecording, Recording, ratios
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes, median_interval
-from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, not_measured
+from lstmq.gate.verdicts import Outcome, Verdict, not_measured
 from lstmq.quantization import FLOAT32
 
 # benchmarks/study tests these on other sessions than those they were chosen from.
@@ -55,8 +55,7 @@ def judge_kept_speedup(run: Run, baseline: Run, scheme: str) -> Verdict:
     pairs = [(model, run.us_per_token(model), baseline.us_per_token(model)) for model in (scheme, FLOAT32)]
     details = _describe_times([(*pair, pair[1] / pair[2]) for pair in pairs], "then")
     verdict = judge_figure("baseline", scheme, "kept speedup", kept, Limit(at_least=1 - BASELINE_TOLERANCE), details)
-    details = verdict.details.replace(MEASURE_MORE, "--gate-against decides it")
-    return replace(verdict, limit=f"{verdict.limit} of {then.median:.3g}", details=details)
+    return replace(verdict, limit=f"{verdict.limit} of {then.median:.3g}")
 
 
 def _judge_exact_figures(

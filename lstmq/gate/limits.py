@@ -120,7 +120,8 @@ def judge_figure(
     """Return the verdict on a figure. If it is inconclusive, the details end with advice."""
     outcome = decide(figure, limit.at_least, limit.at_most)
     if outcome is Outcome.INCONCLUSIVE:
-        details = f"{details}; {MEASURE_MORE}" if details else MEASURE_MORE
+        advice = "--gate-against decides it" if question == "baseline" else MEASURE_MORE
+        details = f"{details}; {advice}" if details else advice
     return Verdict(question, case, metric, outcome, figure, str(limit), details)
 
 

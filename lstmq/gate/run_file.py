@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lstmq.errors import one_line
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Seconds
 from lstmq.gate.runs import Run
 from lstmq.gate.verdicts import Verdict
@@ -52,7 +53,7 @@ def read_run(path: Path) -> Run:
         run = msgspec.convert(saved, Run)
         _check(run)
     except (ValueError, ArithmeticError, KeyError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise RunError(f"{path}: expected a saved run, found a damaged one: {' '.join(str(error).split())}") from None
+        raise RunError(f"{path}: expected a saved run, found a damaged one: {one_line(error)}") from None
     return run
 
 
