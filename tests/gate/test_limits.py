@@ -38,6 +38,7 @@ def limits_file(tmp_path):
         ("[int8]\nspeedup = {}", "expected at_least or at_most"),
         ("[int8]\nspeedup = { measured = 2 }", "expected at_least or at_most"),
         ("[int8]\nspeedup = { at_leats = 2 }", "at_leats"),
+        ("[int8]\nspeedup = { at_least = 1, at_mots = 2 }", "unknown field `at_mots`"),
         ("[int8]\nspeedup = { at_least = 'much' }", "for int8 speedup"),
         ("[int8]\nspeedup = { at_least = 1, at_most = 'little' }", "at_most"),
         ("[int8]\nspeedup = { at_least = 1, measured = 'about 3' }", "measured"),
