@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -14,25 +15,12 @@ from gating import DEFAULT_LIMITS, Gate
 from lstmq import Workload, report
 from lstmq.errors import one_line
 from lstmq.files import atomic_write
-from lstmq.gate import (
-    KEY,
-    ConfidenceInterval,
-    Outcome,
-    Plan,
-    Run,
-    Verdict,
-    judge_session,
-    median_interval,
-    proposed_limits,
-    run_document,
-    worst,
-)
+from lstmq.gate import KEY, Figure, Outcome, Run, Verdict, judge_session, proposed_limits, run_document, worst
+from lstmq.gate.loops import Round
 from options import add_options
 
-WARM_UP_ROUNDS = 2  # pairs that do not count
-CLOCK = [0.0]  # the clock of pytest-benchmark, which replays the seconds that workers measured
+CLOCK = [0.0]  # the clock of pytest-benchmark, which replays the seconds that the gate measured
 GATE = pytest.StashKey[Gate]()
-Round = Callable[[int], object]
 
 
 class NotPassed(pytest.fail.Exception):
@@ -59,14 +47,10 @@ def gate_facts(pytestconfig: pytest.Config) -> dict[str, object]:
 
 @pytest.fixture
 def gate_timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Callable[[str], Run]:
-    """A function from the name of a model to the run. The seconds of the model become those of the benchmark.
-
-    The workers have timed all models in turn. Here, their seconds are only replayed for pytest-benchmark.
-    """
+    """A function from the name of a model to the run. The seconds of the model become those of the benchmark."""
 
     def timed(model: str) -> Run:
-        if benchmark.disabled:
-            raise NotPassed("not measured: benchmarks are disabled", pytrace=False)
+        _check_enabled(benchmark)
         gate = request.config.stash[GATE]
         try:
             with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
@@ -77,39 +61,42 @@ def gate_timed(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> C
         here = run.recording.here
         if model in here.absent:
             pytest.skip(f"not measured: {here.absent[model]}")  # the gate's verdict is the same, and no pass
-        measured = [t for process in here.seconds[model] for t in process if t is not None]
-        seconds = iter(measured)
-        benchmark.pedantic(lambda: CLOCK.append(CLOCK[-1] + next(seconds)), rounds=len(measured))
-        benchmark.extra_info["tokens"] = Plan.tokens * run.recording.plan.columns
+        _replay(benchmark, [t for process in here.seconds[model] for t in process if t is not None])
+        benchmark.extra_info["tokens"] = run.recording.plan.tokens * run.recording.plan.columns
         return run
 
     return timed
 
 
 @pytest.fixture
-def gate_ratio(benchmark: BenchmarkFixture) -> Callable[..., ConfidenceInterval]:
-    """A function that times two functions in turn, and returns the seconds of the first over those of the second.
+def gate_judge_ratio(benchmark: BenchmarkFixture, pytestconfig: pytest.Config) -> Callable[..., None]:
+    """A function that times two functions in turn, and judges the seconds of the first over those of the second.
 
-    Both get the number of the round. pytest-benchmark times the first. The second runs just before it.
+    As in ``gate_judge_ratio("train", "overhead", target, reference, clock=clock(), pairs=4)``. The arguments are those
+    of :func:`lstmq.gate.time_in_turn`. The seconds of the first function become those of the benchmark.
     """
 
-    def ratio(target: Round, reference: Round, pairs: int, clock: Callable[[], float]) -> ConfidenceInterval:
-        seconds: list[float] = []
+    def judge(case: str, metric: str, target: Round, reference: Round, **timing: Any) -> None:
+        _check_enabled(benchmark)
+        gate = pytestconfig.stash[GATE]
+        seconds, sample = gate.time_case(case, metric, target, reference, **timing)
+        _replay(benchmark, seconds)
+        (verdict,) = gate.judge_case(case, {metric: sample})
+        benchmark.extra_info.update({metric: asdict(verdict.figure), "blocks": len(sample.blocks)})
+        _passed([verdict])
 
-        def run_reference() -> tuple[tuple[int], dict[str, object]]:
-            number = len(seconds)
-            start = clock()
-            reference(number)
-            seconds.append(clock() - start)
-            return (number,), {}
+    return judge
 
-        benchmark.pedantic(target, setup=run_reference, rounds=pairs, warmup_rounds=WARM_UP_ROUNDS)
-        if benchmark.disabled:
-            raise NotPassed("not measured: benchmarks are disabled", pytrace=False)
-        measured = zip(benchmark.stats.stats.data, seconds[WARM_UP_ROUNDS:], strict=True)
-        return median_interval([a / b for a, b in measured])
 
-    return ratio
+def _check_enabled(benchmark: BenchmarkFixture) -> None:
+    if benchmark.disabled:
+        raise NotPassed("not measured: benchmarks are disabled", pytrace=False)
+
+
+def _replay(benchmark: BenchmarkFixture, seconds: Sequence[float]) -> None:
+    """Let pytest-benchmark measure seconds that the gate has already measured, because it timed other code in turn."""
+    replayed = iter(seconds)
+    benchmark.pedantic(lambda: CLOCK.append(CLOCK[-1] + next(replayed)), rounds=len(seconds))
 
 
 @pytest.fixture
@@ -126,9 +113,9 @@ def gate_judge_scheme(pytestconfig: pytest.Config) -> Callable[[str], list[Verdi
 
 @pytest.fixture
 def gate_judge_case(pytestconfig: pytest.Config) -> Callable[..., list[Verdict]]:
-    """A function from a case and its figures to the verdicts, as in ``gate_judge_case("train", overhead=interval)``."""
+    """A function from a case and its figures to the verdicts, as in ``gate_judge_case("corpus", size=exact(9))``."""
 
-    def judge(case: str, **figures: ConfidenceInterval) -> list[Verdict]:
+    def judge(case: str, **figures: Figure) -> list[Verdict]:
         return _passed(pytestconfig.stash[GATE].judge_case(case, figures))
 
     return judge
@@ -171,13 +158,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Replay the workers' seconds in the benchmarks that show them, and skip those of lstmq itself for other models."""
+    """Replay seconds in the benchmarks that the gate times, and skip those of lstmq itself for other models."""
     for item in items:
-        if "gate_timed" in item.fixturenames:
-            group = f"evaluate {Plan.tokens} tokens"
-            item.add_marker(pytest.mark.benchmark(group=group, timer=lambda: CLOCK[-1]), append=False)
-        elif item.config.getoption("--gate-workload"):
-            item.add_marker(pytest.mark.skip(reason="it measures lstmq itself, not your workload"))
+        gate, is_of_model = item.config.stash[GATE], "gate_timed" in item.fixturenames
+        if is_of_model or "gate_judge_ratio" in item.fixturenames:
+            marker = item.get_closest_marker("benchmark")
+            options = dict(marker.kwargs) if marker else {"group": f"evaluate {gate.plan.tokens} tokens"}
+            item.add_marker(pytest.mark.benchmark(**options, timer=lambda: CLOCK[-1]), append=False)
+        if not is_of_model and not gate.measures_itself:
+            item.add_marker(pytest.mark.skip(reason="it measures lstmq itself, not your model or text"))
 
 
 @pytest.hookimpl(wrapper=True)

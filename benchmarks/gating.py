@@ -1,5 +1,6 @@
 """One gated session, from the options to the exit code: :class:`Gate`."""
 
+import math
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,13 +14,16 @@ from lstmq import SCHEMES, ModelConfig
 from lstmq.comparison import describe_machine
 from lstmq.figures import check_figure_path
 from lstmq.gate import (
-    MIN_SAMPLES,
-    QUANTIZED_PER_SLICE,
+    AGAINST_SLICES,
+    MIN_SLICE,
     ConfidenceInterval,
     Environment,
+    Figure,
+    Outcome,
     Plan,
     Recording,
     Run,
+    Sample,
     Verdict,
     conditions,
     describe_workload,
@@ -32,12 +36,18 @@ from lstmq.gate import (
     not_measured,
     read_run,
     select_baseline,
+    time_in_turn,
+    undecided_figures,
     worst,
 )
+from lstmq.gate.limits import OTHER_CASES
+from lstmq.gate.loops import Round
+from lstmq.gate.statistics import CONFIDENCE
 from lstmq.progress import progress
 from lstmq.quantization import check_engine, select_schemes
 from lstmq.workload import DEFAULT_TOKENS, load_workload
 
+AGAINST_SCHEMES = ("int8", "int8-native")  # compared with another environment if the user names no scheme
 DEFAULT_LIMITS = Path(__file__).with_name("limits.toml")  # for the tutorial's shape
 
 
@@ -50,6 +60,7 @@ class Gate:
         machine: what every benchmark notes in its ``extra_info``.
         limits_file: where the limits come from.
         limits: the limits.
+        measures_itself: whether the cases for lstmq itself count: not if the user brought a model or a text.
         description: the workload, in words.
         left_out: what a default scheme needs and this environment lacks, by scheme.
         baseline_note: which saved run is the baseline, or why there is none; empty if nobody asked for one.
@@ -67,21 +78,20 @@ class Gate:
             ValueError: in one line; or ``OSError``, ``RuntimeError``, ``MemoryError`` from reading files.
         """
         option = config.getoption
-        for name in ("--gate-threads", "--gate-bptt", "--gate-workers", "--gate-slices"):
-            if option(name) < 1:
+        for name in ("--gate-threads", "--gate-bptt", "--gate-slices"):
+            if option(name) is not None and option(name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {option(name)}")
-        if option("--gate-workers") < MIN_SAMPLES > option("--gate-slices"):
-            raise ValueError(f"a 99 % interval needs at least {MIN_SAMPLES} --gate-workers or --gate-slices")
         torch.set_num_threads(option("--gate-threads"))
         check_engine(option("--gate-engine"))
         if option("--gate-plot"):
             check_figure_path(option("--gate-plot"))
         files = (option("--gate-corpus"), option("--gate-checkpoint"), option("--gate-vocabulary"))
         self.workload = load_workload(*files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"))
-        if (steps := len(self.workload.speed.stream)) < Plan.tokens:
-            raise ValueError(f"expected a stream of at least {Plan.tokens} steps, found {steps}")
+        self.measures_itself = not any((*files, option("--gate-workload")))
         self.limits_file = self._find_limits(option("--gate-limits"))
         self.limits = load_limits(self.limits_file)
+        if not self.measures_itself:
+            self.limits = {case: rows for case, rows in self.limits.items() if case not in OTHER_CASES}
         against = option("--gate-against")
         schemes, self.left_out = self._select(option("--gate-scheme"), against is not None)
         self._environments = [Environment.here()]
@@ -89,20 +99,14 @@ class Gate:
             if not shutil.which(against):
                 raise ValueError(f"--gate-against: expected a Python, found nothing to run at {against}")
             self._environments.append(Environment.there(against))
-        self.plan = Plan(
-            schemes=schemes,
-            workers=option("--gate-workers"),
-            slices=option("--gate-slices"),
-            quantized_slices=QUANTIZED_PER_SLICE * option("--gate-slices") if against else 0,
-            bptt=option("--gate-bptt"),
-            threads=option("--gate-threads"),
-            engine=option("--gate-engine"),
-            seed=option("--gate-seed"),
-        )
+        self.plan = _make_plan(config, schemes)
+        if (steps := len(self.workload.speed.stream)) < self.plan.tokens:
+            raise ValueError(f"expected a stream of at least {self.plan.tokens} steps, found {steps}")
         self.machine = describe_machine(option("--gate-engine"))
         self.description = describe_workload(self.workload)
-        self._exempt = self._exempt_metrics(own_text=option("--gate-corpus") is not None)
+        self._exempt = self._exempt_metrics()
         self._baseline, self.baseline_note = self._find_baseline(config)
+        self.plan = self._share_error(against is not None)
         self._recording: Recording | None = None
         self.cases: list[str] = []
         self.others: dict[str, dict[str, ConfidenceInterval]] = {}
@@ -124,21 +128,35 @@ class Gate:
         limited = [scheme for scheme in SCHEMES if scheme in self.limits]
         if not named and self.limits_file != DEFAULT_LIMITS:
             named = limited
-        # Schemes for LSTMModels only are compared with another environment only if the user names them.
-        known = [name for name in limited if not (against and SCHEMES[name].language_models_only)]
+        known = [scheme for scheme in limited if not against or scheme in AGAINST_SCHEMES]
         schemes, left_out = select_schemes(named or [], self.workload.speed.model, known)
         if not schemes:
             raise ValueError(f"{self.limits_file}: expected limits for a scheme, {', '.join(SCHEMES)}, found none")
         return schemes, left_out
 
-    def _exempt_metrics(self, own_text: bool) -> list[str]:
-        """Return the metrics that the default limits do not apply to: for another shape, or another text."""
+    def _share_error(self, against: bool) -> Plan:
+        """Return the plan, with the number of noisy figures that share the error.
+
+        Raises:
+            ValueError: if the last look has too few blocks for that many.
+        """
+        questions = 1 + against + (self._baseline is not None)
+        figures = questions * len(self.plan.schemes) + self.measures_itself * len(OTHER_CASES)
+        plan = replace(self.plan, figures=figures)
+        if not plan.planned_looks.can_settle:
+            looks = ", ".join(map(str, plan.looks))
+            raise ValueError(
+                f"--gate-looks: {looks} blocks are too few for {CONFIDENCE:.0%} confidence of {figures} figures"
+            )
+        return plan
+
+    def _exempt_metrics(self) -> list[str]:
+        """Return the metrics that the default limits do not apply to, because the model has another shape."""
         if self.limits_file != DEFAULT_LIMITS:
             return []
         config: ModelConfig = self.workload.speed.model.config
         other_shape = replace(config, dropout=0) != replace(ModelConfig(), dropout=0)
-        by_shape = ["overhead", "size_ratio", "speedup"] if other_shape else []
-        return (["bytes_per_token"] if own_text else []) + by_shape
+        return ["size_ratio", "speedup"] if other_shape else []
 
     def _find_baseline(self, config: pytest.Config) -> tuple[Run | None, str]:
         """Select the baseline among the saved runs that ``--benchmark-compare`` names.
@@ -169,11 +187,21 @@ class Gate:
     def run(self) -> Run:
         """The run. It is measured now, if it is not yet."""
         if self._recording is None:
-            total = self.plan.workers * (self.plan.slices + self.plan.quantized_slices)
-            with progress("timing", total) as advance:
-                self._recording = measure(self.workload, self.plan, self._environments, lambda where: advance(1, where))
+            # The bar shows the way to the first look, after which most sessions end.
+            with progress("timing", self.plan.looks[0]) as advance:
+                self._recording = measure(
+                    self.workload,
+                    self.plan,
+                    self._environments,
+                    lambda recording: undecided_figures(self._make_run(recording), self._baseline),
+                    lambda where: advance(1, where),
+                )
+        return self._make_run(self._recording)
+
+    def _make_run(self, recording: Recording) -> Run:
+        """Return a recording with what it is judged by."""
         return Run(
-            recording=self._recording,
+            recording=recording,
             workload=self.description,
             limits=self.limits,
             exempt=self._exempt,
@@ -188,10 +216,22 @@ class Gate:
         self.cases.append(scheme)
         return judge_scheme(self.run, scheme, self._baseline)
 
-    def judge_case(self, case: str, figures: dict[str, ConfidenceInterval]) -> list[Verdict]:
+    def judge_case(self, case: str, figures: dict[str, Figure]) -> list[Verdict]:
         """Judge a benchmark that does not measure a scheme."""
-        self.others[case] = figures
-        return judge_other_case(case, figures, self.limits, self.machine.isa, self._exempt)
+        verdicts = judge_other_case(case, figures, self.limits, self.machine.isa)
+        self.others[case] = {verdict.metric: verdict.figure for verdict in verdicts if verdict.figure}
+        return verdicts
+
+    def time_case(
+        self, case: str, metric: str, target: Round, reference: Round, **timing
+    ) -> tuple[list[float], Sample]:
+        """Time two functions in turn, until the looks settle whether their ratio is within the limit of the case."""
+
+        def is_settled(interval: ConfidenceInterval) -> bool:
+            verdicts = judge_other_case(case, {metric: interval}, self.limits, self.machine.isa)
+            return verdicts[0].outcome is not Outcome.INCONCLUSIVE
+
+        return time_in_turn(target, reference, looks=self.plan.planned_looks, is_settled=is_settled, **timing)
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdicts on everything. Without a session, no scheme was measured."""
@@ -199,9 +239,30 @@ class Gate:
             return judge_run(self.run, self._baseline)
         reason = self.error or "no benchmark of it ran"
         missing = [not_measured(scheme, "all", reason) for scheme in self.plan.schemes]
-        return missing + judge_other_cases(self.others, self.failures, self.limits, self.machine.isa, self._exempt)
+        return missing + judge_other_cases(self.others, self.failures, self.limits, self.machine.isa)
 
     def conclude(self, failed: bool) -> int:
         """Set the exit code. It is never 0 if a benchmark ``failed``."""
         self.exit_code = worst(self.verdicts()).exit_code or int(failed)
         return self.exit_code
+
+
+def _make_plan(config: pytest.Config, schemes: tuple[str, ...]) -> Plan:
+    """Return what the options ask for. With another environment, a block has more slices of the quantized models."""
+    option = config.getoption
+    bptt, slices = option("--gate-bptt"), option("--gate-slices")
+    plan = Plan(
+        schemes=schemes,
+        looks=option("--gate-looks"),
+        tolerance=option("--gate-tolerance"),
+        tokens=bptt * math.ceil(MIN_SLICE / bptt),  # whole windows
+        bptt=bptt,
+        threads=option("--gate-threads"),
+        engine=option("--gate-engine"),
+        seed=option("--gate-seed"),
+    )
+    if option("--gate-against"):
+        slices = slices or AGAINST_SLICES
+        return replace(plan, blocks=4, slices=slices, float32_slices=min(2, slices))
+    slices = slices or Plan.slices
+    return replace(plan, slices=slices, float32_slices=slices)

@@ -4,9 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from lstmq.gate import QUANTIZED_PER_SLICE, Plan
+from lstmq.gate import AGAINST_SLICES, LOOKS, Plan
 from lstmq.quantization import ALL, SCHEMES
 from lstmq.workload import DEFAULT_TOKENS
+
+
+def looks(text: str) -> tuple[int, ...]:
+    """Return the numbers of blocks in text such as ``24,48,96``."""
+    return tuple(int(number) for number in text.split(","))
+
+
+def share(text: str) -> float:
+    """Return the share that a percentage such as ``2%`` names."""
+    if not text.endswith("%"):
+        raise ValueError
+    return float(text.removesuffix("%")) / 100
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -37,16 +49,28 @@ def add_options(group: pytest.OptionGroup) -> None:
     )
     add("--gate-limits", type=Path, metavar="FILE", help="limits for your model [benchmarks/limits.toml]")
     add(
+        "--gate-looks",
+        type=looks,
+        default=LOOKS,
+        metavar="N,N,...",
+        help="numbers of blocks after which the gate looks at its figures, and measures on what is undecided "
+        f"[{','.join(map(str, LOOKS))}]",
+    )
+    add(
         "--gate-slices",
         type=int,
-        default=Plan.slices,
         metavar="N",
-        help="slices that each process reads with every model [%(default)s]; with --gate-against, "
-        f"{QUANTIZED_PER_SLICE} further ones for each of these, with the quantized models only",
+        help=f"number of slices in a block [{Plan.slices}; with --gate-against {AGAINST_SLICES}]",
     )
-    add("--gate-workers", type=int, default=Plan.workers, metavar="N", help="number of fresh processes [%(default)s]")
     add("--gate-seed", type=int, default=0, metavar="N", help="seed of the order of slices and models [%(default)s]")
     add("--gate-against", metavar="PYTHON", help="compare with another environment: the path of its Python")
+    add(
+        "--gate-tolerance",
+        type=share,
+        default=Plan.tolerance,
+        metavar="N%",
+        help=f"how much slower than in the other environment a scheme may be [{Plan.tolerance:.0%}%]",
+    )
     add(
         "--gate-baseline",
         choices=["auto", "require"],

@@ -6,7 +6,7 @@ import pytest
 
 from lstmq import Corpus, Dictionary
 from lstmq.gate import exact
-from lstmq.workload import find_corpus
+from lstmq.workload import sample_folder
 
 
 def peak_and_current(build):
@@ -22,9 +22,9 @@ def peak_and_current(build):
 
 
 @pytest.mark.benchmark(group="read a corpus")
-def test_corpus(benchmark, gate_facts, pytestconfig, gate_judge_case):
+def test_corpus(benchmark, gate_facts, gate_judge_case):
     """The memory is measured in a second reading, because tracing makes reading slower."""
-    folder = find_corpus(pytestconfig.getoption("--gate-corpus"))
+    folder = sample_folder()
     corpus = benchmark.pedantic(Corpus, (folder,), rounds=3)
     tokens = len(corpus.train) + len(corpus.valid) + len(corpus.test)
     peak, _ = peak_and_current(lambda: Corpus(folder))

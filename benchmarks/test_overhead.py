@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from lstmq import evaluate
 from lstmq.comparison import clock
-from lstmq.gate import Plan
 
 
 def bare_loop(model, stream, bptt):
@@ -38,20 +37,20 @@ def steady_heap():
 
 
 @pytest.mark.usefixtures("steady_heap")
-@pytest.mark.benchmark(group="overhead of evaluate", timer=clock())
-def test_evaluate(benchmark, gate_ratio, gate_workload, gate_facts, gate_judge_case):
+@pytest.mark.benchmark(group="overhead of evaluate")
+def test_evaluate(benchmark, gate_judge_ratio, gate_workload, gate_facts):
     model, stream, bptt = gate_workload.speed.model, gate_workload.speed.stream, gate_facts["bptt"]
-    starts = range(0, len(stream) - Plan.tokens + 1, Plan.tokens)
+    starts = range(0, len(stream) - bptt + 1, bptt)
 
     def part(number):
-        return stream.slice(starts[number % len(starts)], Plan.tokens)
+        return stream.slice(starts[number % len(starts)], bptt)
 
-    ratio = gate_ratio(
+    benchmark.extra_info.update(gate_facts, tokens=bptt)
+    gate_judge_ratio(
+        "evaluate",
+        "overhead",
         lambda number: evaluate(model, part(number), bptt),
         lambda number: bare_loop(model, part(number), bptt),
-        pairs=150,  # more pairs mean less noise; 70 were inconclusive on a noisy machine
         clock=clock(),
+        pairs=4,
     )
-    benchmark.extra_info.update(gate_facts, tokens=Plan.tokens)
-    benchmark.extra_info.update(overhead=ratio.median, overhead_interval=[ratio.lower, ratio.upper])
-    gate_judge_case("evaluate", overhead=ratio)

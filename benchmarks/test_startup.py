@@ -24,14 +24,15 @@ def run_python(*arguments):
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.benchmark(group="start the command", timer=children_cpu_time)
-def test_help(benchmark, gate_ratio, gate_facts, gate_judge_case):
+@pytest.mark.benchmark(group="start the command")
+def test_help(benchmark, gate_judge_ratio, gate_facts):
     """The reference imports click, which the command needs to parse its arguments."""
-    ratio = gate_ratio(
+    benchmark.extra_info.update(gate_facts)
+    gate_judge_ratio(
+        "startup",
+        "over_click",
         lambda _: run_python("-m", "lstmq", "--help"),
         lambda _: run_python("-c", "import click"),
-        pairs=12,
         clock=children_cpu_time,
+        pairs=1,
     )
-    benchmark.extra_info.update(gate_facts, over_click=ratio.median, over_click_interval=[ratio.lower, ratio.upper])
-    gate_judge_case("startup", over_click=ratio)

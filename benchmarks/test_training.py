@@ -26,17 +26,13 @@ def bare_steps(model, source, config):
             yield
 
 
-@pytest.mark.benchmark(group="train on a window of 20 x 35 tokens", timer=clock())
-def test_trainer(benchmark, gate_ratio, gate_facts, gate_judge_case):
+@pytest.mark.benchmark(group="train on a window of 20 x 35 tokens")
+def test_trainer(benchmark, gate_judge_ratio, gate_facts):
     """On the small model of the sample, where the overhead is largest."""
     text, config = Corpus(sample_folder()), TrainConfig(epochs=1000, lr=0.1)
     shape = load_text_subject().model.config
     model, bare_model = (LSTMModel(shape, torch.Generator().manual_seed(0)) for _ in range(2))
     trainer = Trainer(model, text.train, text.valid[:40], config)
     run, bare_run = trainer.run(), bare_steps(bare_model, trainer.source, config)
-    ratio = gate_ratio(lambda _: next(run), lambda _: next(bare_run), pairs=300, clock=clock())
-    tokens = config.batch_size * config.bptt
-    benchmark.extra_info.update(gate_facts, bptt=config.bptt, tokens=tokens)
-    benchmark.extra_info.update(tokens_per_second=tokens / benchmark.stats.stats.median)
-    benchmark.extra_info.update(overhead=ratio.median, overhead_interval=[ratio.lower, ratio.upper])
-    gate_judge_case("train", overhead=ratio)
+    benchmark.extra_info.update(gate_facts, bptt=config.bptt, tokens=config.batch_size * config.bptt)
+    gate_judge_ratio("train", "overhead", lambda _: next(run), lambda _: next(bare_run), clock=clock(), pairs=4)

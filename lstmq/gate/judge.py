@@ -5,16 +5,16 @@ from dataclasses import replace
 
 from lstmq.gate.judge_pair import judge_against, judge_baseline
 from lstmq.gate.limits import OTHER_CASES, Limits, judge_figure, limits_for
-from lstmq.gate.recording import EnvironmentRecording
+from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.runs import Run
-from lstmq.gate.statistics import ConfidenceInterval, interval_over_processes
+from lstmq.gate.statistics import ConfidenceInterval, Figure, Sample
 from lstmq.gate.verdicts import Outcome, Verdict, not_measured, worst
 from lstmq.quantization import FLOAT32
 
 # benchmarks/study measures how often these are right. The second was chosen from sessions of that study.
 COPY_TOLERANCE = 0.02  # share by which float32 and its copy may differ because they lie elsewhere in memory
-COPY_MAX_WIDTH = 0.4  # widest interval of that ratio; on an idle machine, one unlucky process makes it up to 0.25
-Figures = Mapping[str, ConfidenceInterval]  # by metric
+COPY_MAX_WIDTH = 0.4  # widest interval of that ratio
+Figures = Mapping[str, Figure]  # by metric
 DID_NOT_FINISH = "its benchmark was deselected, skipped, renamed, or failed"
 
 
@@ -26,23 +26,49 @@ def judge_run(run: Run, baseline: Run | None = None) -> list[Verdict]:
             verdicts += judge_scheme(run, scheme, baseline)
         else:
             verdicts.append(not_measured(scheme, "all", DID_NOT_FINISH))
-    return verdicts + judge_other_cases(run.others, run.failures, run.limits, run.machine.isa, run.exempt)
+    return verdicts + judge_other_cases(run.others, run.failures, run.limits, run.machine.isa)
 
 
 def judge_session(run: Run) -> list[Verdict]:
     """Check, in each environment, that float32 and its copy are equally fast."""
-    return [_judge_copy(name, environment) for name, environment in run.recording.environments.items()]
+    recording = run.recording
+    return [_judge_copy(name, recording.over_copy(side)) for name, side in recording.environments.items()]
 
 
-def _judge_copy(name: str, environment: EnvironmentRecording) -> Verdict:
-    figure = interval_over_processes(environment.copy_ratios())
-    is_equal = figure.lower <= 1 + COPY_TOLERANCE and figure.upper >= 1 - COPY_TOLERANCE
-    is_calm = is_equal and figure.width <= COPY_MAX_WIDTH
+def _judge_copy(name: str, sample: Sample) -> Verdict:
+    figure = sample.settle(_is_calm)
+    is_calm = _is_calm(figure)
     outcome = Outcome.PASS if is_calm else Outcome.INVALID
     metric = "over its copy" if name == "here" else f"over its copy, {name}"
     limit = f"1 within {COPY_TOLERANCE:.0%}, no wider than {COPY_MAX_WIDTH:.0%}"
     advice = "" if is_calm else "too noisy to judge: run again, on a calmer machine, or with more --gate-slices"
     return Verdict("session", FLOAT32, metric, outcome, figure, limit, advice)
+
+
+def _is_calm(figure: ConfidenceInterval) -> bool:
+    is_equal = figure.lower <= 1 + COPY_TOLERANCE and figure.upper >= 1 - COPY_TOLERANCE
+    return is_equal and figure.width <= COPY_MAX_WIDTH
+
+
+def undecided_figures(run: Run, baseline: Run | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the noisy figures that are not settled yet, each with the models that must be read on for it.
+
+    Args:
+        run: a run, with all blocks that were measured so far.
+        baseline: the saved run that it is compared with.
+    """
+    recording = run.recording
+    undecided: dict[str, tuple[str, ...]] = {}
+    for verdict in judge_session(run):
+        if verdict.outcome is Outcome.INVALID:
+            undecided[f"{verdict.case} {verdict.metric}"] = (FLOAT32, FLOAT32_COPY)
+    for scheme in recording.plan.schemes:
+        if scheme not in recording.here.absent and limits_for(run.limits, scheme, run.machine.isa):
+            for verdict in _judge_figures(run, scheme, baseline):
+                if verdict.outcome is Outcome.INCONCLUSIVE:
+                    models = (scheme,) if verdict.question == "against" else (FLOAT32, scheme)
+                    undecided[f"{verdict.case} {verdict.metric}"] = models
+    return undecided
 
 
 def is_noisy(run: Run) -> bool:
@@ -56,13 +82,19 @@ def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Ver
         return [not_measured(scheme, "all", run.recording.here.absent[scheme])]
     if not limits_for(run.limits, scheme, run.machine.isa):
         return [not_measured(scheme, "all", "the limits have no row for it")]
+    verdicts = _judge_figures(run, scheme, baseline)
+    return [_invalidate(verdict) for verdict in verdicts] if is_noisy(run) else verdicts
+
+
+def _judge_figures(run: Run, scheme: str, baseline: Run | None) -> list[Verdict]:
+    """Judge the figures of a scheme as if the machine was calm."""
     verdicts = judge_limits(scheme, run.figures(scheme), run.limits, run.machine.isa, run.exempt)
     verdicts = [_with_times(run, verdict) if verdict.metric == "speedup" else verdict for verdict in verdicts]
     if run.recording.there:
         verdicts += judge_against(run.recording, scheme)
     if baseline:
         verdicts += judge_baseline(run, baseline, scheme)
-    return [_invalidate(verdict) for verdict in verdicts] if is_noisy(run) else verdicts
+    return verdicts
 
 
 def scheme_outcome(run: Run, scheme: str) -> Outcome:
@@ -100,7 +132,8 @@ def judge_limits(case: str, figures: Figures, limits: Limits, isa: str, exempt: 
         row = rows.get(metric)
         if row is None or metric in exempt:
             reason = "no limit" if row is None else "its limit is for another shape or text"
-            verdict = replace(not_measured(case, metric, reason), outcome=Outcome.UNJUDGED, figure=figure)
+            shown = figure.settle(lambda _: True) if isinstance(figure, Sample) else figure
+            verdict = replace(not_measured(case, metric, reason), outcome=Outcome.UNJUDGED, figure=shown)
         else:
             verdict = judge_figure("limit", case, metric, figure, row)
             if verdict.outcome is not Outcome.PASS and row.measured is not None:
@@ -112,12 +145,12 @@ def judge_limits(case: str, figures: Figures, limits: Limits, isa: str, exempt: 
 
 
 def judge_other_cases(
-    others: Mapping[str, Figures], failures: Collection[str], limits: Limits, isa: str, exempt: Collection[str]
+    others: Mapping[str, Figures], failures: Collection[str], limits: Limits, isa: str
 ) -> list[Verdict]:
     """Judge the benchmarks that do not measure a scheme, and report those that failed or did not run."""
     verdicts = []
     for case, figures in others.items():
-        verdicts += judge_other_case(case, figures, limits, isa, exempt)
+        verdicts += judge_other_case(case, figures, limits, isa)
     for case in OTHER_CASES:
         if case not in others and limits_for(limits, case, isa):
             verdicts.append(not_measured(case, "all", DID_NOT_FINISH))
@@ -125,7 +158,6 @@ def judge_other_cases(
     return verdicts + [replace(verdict, outcome=Outcome.FAIL) for verdict in failed]
 
 
-def judge_other_case(case: str, figures: Figures, limits: Limits, isa: str, exempt: Collection[str]) -> list[Verdict]:
+def judge_other_case(case: str, figures: Figures, limits: Limits, isa: str) -> list[Verdict]:
     """Judge a benchmark that does not measure a scheme."""
-    # Training is measured with the small model of the sample, whatever the workload, so nothing is exempt there.
-    return judge_limits(case, figures, limits, isa, exempt if case != "train" else ())
+    return judge_limits(case, figures, limits, isa)

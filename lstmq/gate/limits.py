@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from lstmq.comparison import INSTRUCTION_SETS, Machine
-from lstmq.gate.statistics import ConfidenceInterval
+from lstmq.gate.statistics import ConfidenceInterval, Figure, Sample
 from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, format_number
 from lstmq.quantization import SCHEMES
 
@@ -114,11 +114,18 @@ def limits_for(limits: Limits, case: str, isa: str) -> dict[str, Limit]:
     return limits[case].default | limits[case].by_isa.get(isa, {})
 
 
-def judge_figure(
-    question: str, case: str, metric: str, figure: ConfidenceInterval, limit: Limit, details: str = ""
-) -> Verdict:
-    """Return the verdict on a figure. If it is inconclusive, the details end with advice."""
-    outcome = decide(figure, limit.at_least, limit.at_most)
+def judge_figure(question: str, case: str, metric: str, figure: Figure, limit: Limit, details: str = "") -> Verdict:
+    """Return the verdict on a figure. A sample is judged at the first look that decides.
+
+    If the verdict is inconclusive, the details end with advice.
+    """
+
+    def decide_interval(interval: ConfidenceInterval) -> Outcome:
+        return decide(interval, limit.at_least, limit.at_most)
+
+    if isinstance(figure, Sample):
+        figure = figure.settle(lambda interval: decide_interval(interval) is not Outcome.INCONCLUSIVE)
+    outcome = decide_interval(figure)
     if outcome is Outcome.INCONCLUSIVE:
         advice = "--gate-against decides it" if question == "baseline" else MEASURE_MORE
         details = f"{details}; {advice}" if details else advice

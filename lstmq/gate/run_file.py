@@ -15,7 +15,7 @@ from lstmq.gate.verdicts import Verdict
 from lstmq.quantization import FLOAT32
 
 KEY = "lstmq"  # of the run in pytest-benchmark's JSON
-VERSION = 4  # of the format below that key; lstmq 0.1.0 wrote version 3
+VERSION = 5  # of the format below that key; lstmq 0.1.0 wrote version 3
 MAX_MODEL_BYTES = 2**63
 MAX_FILE_BYTES = 200_000_000  # 1,000 times what a session writes
 
@@ -47,7 +47,7 @@ def read_run(path: Path) -> Run:
     if not isinstance(saved, dict):
         raise RunError(f"{path}: expected a run of lstmq's benchmarks, found no session in it")
     if (version := saved.get("version")) != VERSION:
-        hint = ", which lstmq 0.1.0 wrote; measure again with this version" if version == VERSION - 1 else ""
+        hint = ", which an older lstmq wrote; measure again with this one" if version in (3, 4) else ""
         raise RunError(f"{path}: expected a run saved in version {VERSION}, found version {version!r}{hint}")
     try:
         run = msgspec.convert(saved, Run)
@@ -91,12 +91,18 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
 
 
 def _check_seconds(model: str, seconds: Seconds, plan: Plan) -> None:
-    slices = plan.slices + plan.quantized_slices
-    if len(seconds) != plan.workers or {len(process) for process in seconds} != {slices}:
-        raise ValueError(f"not {slices} times for each of {plan.workers} processes")
-    read = plan.slices if model in (FLOAT32, FLOAT32_COPY) else slices
-    for process in seconds:
-        if any(time is None or not 1e-9 < time < 1e6 for time in process[:read]):
-            raise ValueError(f"a time of {model} that is out of range")
-        if any(time is not None for time in process[read:]):
-            raise ValueError(f"a time of {model} for a slice that it does not read")
+    """Check that a model read every slice that it had to until it was settled, and none after that."""
+    count = plan.blocks * plan.slices
+    if not 1 <= len(seconds) <= plan.max_processes or {len(process) for process in seconds} != {count}:
+        raise ValueError(f"not {count} times for each of at most {plan.max_processes} processes")
+    is_settled = False
+    for number, process in enumerate(seconds):
+        reads = [
+            place % plan.slices < plan.float32_slices or model not in (FLOAT32, FLOAT32_COPY) for place in range(count)
+        ]
+        is_settled = is_settled or (number * plan.blocks in plan.looks and all(time is None for time in process))
+        for time, is_read in zip(process, reads, strict=True):
+            if (time is not None) != (is_read and not is_settled):
+                raise ValueError(f"a time of {model} for a slice that it does not read, or none for one that it reads")
+            if time is not None and not 1e-9 < time < 1e6:
+                raise ValueError(f"a time of {model} that is out of range")

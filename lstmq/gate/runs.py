@@ -9,8 +9,8 @@ from torch import nn
 
 from lstmq.comparison import Fidelity, Machine
 from lstmq.gate.limits import Limits, limits_for
-from lstmq.gate.recording import Plan, Recording, ratios
-from lstmq.gate.statistics import ConfidenceInterval, exact, interval_over_processes
+from lstmq.gate.recording import Plan, Recording
+from lstmq.gate.statistics import ConfidenceInterval, Figure, exact, median_interval
 from lstmq.quantization import FLOAT32
 from lstmq.workload import Subject, Workload
 
@@ -97,9 +97,8 @@ class Run:
         return conditions(self.machine, self.workload, self.recording.plan)
 
     def speedup(self, scheme: str) -> ConfidenceInterval:
-        """Return the seconds of float32 over the seconds of the scheme."""
-        seconds = self.recording.here.seconds
-        return interval_over_processes(ratios(seconds[FLOAT32], seconds[scheme]))
+        """Return the seconds of float32 over the seconds of the scheme, from all blocks: to show, and as a baseline."""
+        return median_interval(self.recording.speedup(scheme).blocks)
 
     def least_speedup(self, scheme: str) -> float | None:
         """Return the smallest speedup that passes, or ``None`` if there is no limit."""
@@ -118,11 +117,11 @@ class Run:
         """Return the losses and the divergence of a model in this environment."""
         return self.recording.here.fidelity[model]
 
-    def figures(self, scheme: str) -> dict[str, ConfidenceInterval]:
+    def figures(self, scheme: str) -> dict[str, Figure]:
         """Return the figures that limits apply to, by metric. Only the speedup is noisy."""
         float32, quantized = self.fidelity(FLOAT32), self.fidelity(scheme)
-        figures = {
-            "speedup": self.speedup(scheme),
+        figures: dict[str, Figure] = {
+            "speedup": self.recording.speedup(scheme),
             "size_ratio": exact(self.size(FLOAT32) / self.size(scheme)),
             "loss_difference": exact(quantized.loss - float32.loss),
         }

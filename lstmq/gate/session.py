@@ -2,25 +2,31 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from lstmq.gate.processes import Environment, WorkerProcess
-from lstmq.gate.protocol import Described, Loaded, SubjectFile, Timed
+from lstmq.gate.processes import Environment, SessionError, WorkerProcess
+from lstmq.gate.protocol import Described, Loaded, Timed
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording
-from lstmq.gate.transfer import dump_subjects
+from lstmq.gate.transfer import SubjectFiles, dump_subjects
 from lstmq.quantization import FLOAT32
 from lstmq.workload import Workload
 
-BLOCK_SLICES = 16  # slices after which models move: their place in memory changes their speed by 1 to 2 %
-QUANTIZED_PER_SLICE = 15  # quantized slices for each slice of all models, if there is another environment
+MOVE_SLICES = 16  # slices after which models move: their place in memory changes their speed by 1 to 2 %
 SECONDS_PER_TOKEN = 0.05  # extra time for a worker to read a whole text
-OnSlice = Callable[[str], object]
+Undecided = Callable[[Recording], Mapping[str, Collection[str]]]
+"""Takes a recording, and returns the figures that are not settled yet, each with the models that it needs."""
+OnBlock = Callable[[str], object]
+Models = list[tuple[str, str]]  # pairs of environment and model
 
 
 def measure(
-    workload: Workload, plan: Plan, environments: Sequence[Environment], on_slice: OnSlice | None = None
+    workload: Workload,
+    plan: Plan,
+    environments: Sequence[Environment],
+    undecided: Undecided,
+    on_block: OnBlock | None = None,
 ) -> Recording:
     """Run a session.
 
@@ -28,7 +34,9 @@ def measure(
         workload: the models and streams that every worker reads.
         plan: what to measure.
         environments: ``here``, and ``there`` to compare with another environment.
-        on_slice: called after every model has read a slice, with a few words that say where the session is.
+        undecided: called at each planned look, and at no other time. The session reads on with the models that the
+            figures need, and ends when there are none.
+        on_block: called after each block, with a few words that say where the session is.
 
     Raises:
         ValueError: if the stream is shorter than a slice.
@@ -39,78 +47,131 @@ def measure(
     if length < plan.tokens:
         raise ValueError(f"expected a stream of at least {plan.tokens} steps, found {length}")
     plan = replace(plan, columns=workload.speed.stream.inputs.shape[1])
-    generator = random.Random(plan.seed)  # noqa: S311 - for an order, not for a secret
-    slices: list[list[int]] = []
-    recordings: dict[str, EnvironmentRecording] = {}
-    with dump_subjects(workload) as (speed, loss):
-        for number in range(plan.workers):
-            with ExitStack() as stack:
-                # Both load side by side. Which one starts first alternates, so that only the environment differs.
-                ordered = environments if number % 2 else environments[::-1]
-                workers = {environment.name: stack.enter_context(environment.start()) for environment in ordered}
-                for worker in workers.values():
-                    worker.send("load", subject=speed, plan=plan, processor=_processor(plan, number))
-                loaded = {name: worker.receive(Loaded) for name, worker in workers.items()}
-                if number == 0:
-                    seconds = SECONDS_PER_TOKEN * workload.loss.stream.tokens
-                    for name in (environment.name for environment in environments):
-                        recordings[name] = _describe(workers[name], loaded[name], loss, seconds)
-                slices.append(_draw_slices(plan, length, generator))
-                for place in _read_slices(recordings, workers, loaded, plan, slices[-1], generator):
-                    if on_slice:
-                        on_slice(f"worker {number + 1} of {plan.workers}, slice {place + 1} of {len(slices[-1])}")
-    return Recording(plan=plan, slices=slices, here=recordings["here"], there=recordings.get("there"))
+    with dump_subjects(workload) as files:
+        session = _Session(plan, environments, files, length, workload.loss.stream.tokens)
+        for number in range(plan.max_processes):
+            for place in session.read_process(number):
+                if on_block:
+                    on_block(f"process {number + 1}, block {place + 1} of {plan.blocks}")
+            if (number + 1) * plan.blocks in plan.looks:
+                figures = undecided(session.recording)
+                session.recording.undecided.append([*figures])
+                session.wanted = {model for models in figures.values() for model in models}
+                if not session.wanted:
+                    break
+    return session.recording
 
 
-def _describe(worker: WorkerProcess, loaded: Loaded, loss: SubjectFile, extra_seconds: float) -> EnvironmentRecording:
-    """Let a worker evaluate the model for the loss, and return all that it answered as a recording without seconds."""
-    worker.send("describe", subject=loss)
-    described = worker.receive(Described, extra_seconds)
-    return EnvironmentRecording(**vars(worker.hello), **vars(loaded), **vars(described))
+@dataclass
+class _Session:
+    """A session that is being measured.
 
-
-def _read_slices(
-    recordings: Mapping[str, EnvironmentRecording],
-    workers: Mapping[str, WorkerProcess],
-    loaded: Mapping[str, Loaded],
-    plan: Plan,
-    slices: Sequence[int],
-    generator: random.Random,
-) -> Iterator[int]:
-    """Let one worker of each environment read its slices: all models read one slice, then all read the next.
-
-    Yields the place of each slice after all models have read it.
+    Attributes:
+        plan: what is measured.
+        environments: as for :func:`measure`.
+        files: the subjects of the workload.
+        length: steps of the stream for speed.
+        loss_tokens: tokens of the stream for the loss.
+        recording: what was measured so far; set by the first process.
+        wanted: the models that are still read.
     """
-    models = [(name, model) for name, answer in loaded.items() for model in answer.models]
-    for name, model in models:
-        for times in (recordings[name].seconds, recordings[name].wall):
-            times.setdefault(model, []).append([])
-    order = list(models)
-    for place, first in enumerate(slices):
-        reading = [pair for pair in models if place < plan.slices or pair[1] not in (FLOAT32, FLOAT32_COPY)]
-        if place % BLOCK_SLICES == 0:
-            for name, model in reading:
-                if place:
-                    workers[name].ask(dict, "move", model=model)
-                workers[name].ask(Timed, "time", model=model, first=0, tokens=plan.tokens)  # only warms the caches up
-        # Each order is followed by its mirror image, so that each model reads before each other as often as after it.
-        if place % 2:
-            order.reverse()
-        else:
-            generator.shuffle(order)
-        for name, model in order:
-            timed = None
-            if (name, model) in reading:
-                timed = workers[name].ask(Timed, "time", model=model, first=first, tokens=plan.tokens)
-            recordings[name].seconds[model][-1].append(getattr(timed, plan.clock, None))
-            recordings[name].wall[model][-1].append(getattr(timed, "wall", None))
-        yield place
+
+    plan: Plan
+    environments: Sequence[Environment]
+    files: SubjectFiles
+    length: int
+    loss_tokens: int
+    recording: Recording = field(init=False)
+    wanted: set[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = {FLOAT32, FLOAT32_COPY, *self.plan.schemes}
+        self._generator = random.Random(self.plan.seed)  # noqa: S311 - for an order, not for a secret
+
+    def read_process(self, number: int) -> Iterator[int]:
+        """Start a fresh process in each environment, let all models read their blocks, and end the processes.
+
+        Yields the place of each block after all models have read it.
+        """
+        plan = replace(self.plan, schemes=tuple(scheme for scheme in self.plan.schemes if scheme in self.wanted))
+        with ExitStack() as stack:
+            # Both load side by side. Which one starts first alternates, so that only the environment differs.
+            ordered = self.environments if number % 2 else self.environments[::-1]
+            workers = {environment.name: stack.enter_context(environment.start()) for environment in ordered}
+            for worker in workers.values():
+                worker.send("load", subject=self.files.speed, plan=plan, processor=_processor(plan, number))
+            loaded = {name: worker.receive(Loaded) for name, worker in workers.items()}
+            if number == 0:
+                self.recording = self._describe(workers, loaded)
+            models = self._models_to_read(loaded)
+            slices = _draw_slices(plan, self.length, self._generator)
+            self.recording.slices.append(slices)
+            for name, environment in self.recording.environments.items():
+                for model in environment.models:
+                    for seconds in (environment.seconds, environment.wall):
+                        nothing: list[float | None] = [None] * len(slices)
+                        seconds.setdefault(model, []).append([] if (name, model) in models else nothing)
+            yield from self._read_slices(workers, models, slices)
+
+    def _describe(self, workers: Mapping[str, WorkerProcess], loaded: Mapping[str, Loaded]) -> Recording:
+        """Let each worker evaluate the model for the loss. Return a recording without seconds."""
+        recordings = {}
+        for name in (environment.name for environment in self.environments):
+            workers[name].send("describe", subject=self.files.loss)
+            described = workers[name].receive(Described, SECONDS_PER_TOKEN * self.loss_tokens)
+            answers = (workers[name].hello, loaded[name], described)
+            recordings[name] = EnvironmentRecording(
+                **{key: value for one in answers for key, value in vars(one).items()}
+            )
+        return Recording(plan=self.plan, slices=[], here=recordings["here"], there=recordings.get("there"))
+
+    def _models_to_read(self, loaded: Mapping[str, Loaded]) -> Models:
+        """Return the models that a process reads: those that are wanted, and were there in the first process."""
+        models = []
+        for name, environment in self.recording.environments.items():
+            for model in environment.models:
+                if model in self.wanted:
+                    if model not in loaded[name].models:
+                        reason = loaded[name].absent.get(model, "it is gone")
+                        raise SessionError(f"{model} worked in the first process {name}, and then did not: {reason}")
+                    models.append((name, model))
+        return models
+
+    def _read_slices(
+        self, workers: Mapping[str, WorkerProcess], models: Models, slices: Sequence[int]
+    ) -> Iterator[int]:
+        """Let all models read one slice, then all the next. Yields the place of each block at its end."""
+        plan, order = self.plan, list(models)
+        for place, first in enumerate(slices):
+            in_block = place % plan.slices
+            reading = {
+                pair for pair in models if in_block < plan.float32_slices or pair[1] not in (FLOAT32, FLOAT32_COPY)
+            }
+            if place == 0 or (in_block == 0 and place % MOVE_SLICES == 0):
+                for name, model in models:
+                    if place:
+                        workers[name].ask(dict, "move", model=model)
+                    workers[name].ask(Timed, "time", model=model, first=0, tokens=plan.tokens)  # only warms caches up
+            # Each order is followed by its mirror image, so that each model reads before each other as often as after.
+            if place % 2:
+                order.reverse()
+            else:
+                self._generator.shuffle(order)
+            for name, model in order:
+                timed = None
+                if (name, model) in reading:
+                    timed = workers[name].ask(Timed, "time", model=model, first=first, tokens=plan.tokens)
+                environment = self.recording.environments[name]
+                environment.seconds[model][-1].append(getattr(timed, plan.clock, None))
+                environment.wall[model][-1].append(getattr(timed, "wall", None))
+            if in_block == plan.slices - 1:
+                yield place // plan.slices
 
 
 def _draw_slices(plan: Plan, length: int, generator: random.Random) -> list[int]:
     """Return the first steps of the slices, in random order. No slice repeats before all were drawn."""
     starts = range(0, length - plan.tokens + 1, plan.tokens)
-    count = plan.slices + plan.quantized_slices
+    count = plan.blocks * plan.slices
     slices: list[int] = []
     while len(slices) < count:
         slices += generator.sample(starts, len(starts))

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from lstmq.gate.statistics import ConfidenceInterval
 
-MEASURE_MORE = "--gate-workers 12, or more --gate-slices, may decide it"
+MEASURE_MORE = "more blocks, as in --gate-looks 24,48,96,192, may decide it"
 
 
 class Outcome(StrEnum):

@@ -130,16 +130,16 @@ def summarize_run(run: Run) -> Iterator[SchemeSummary]:
         if not summary.is_measured:
             yield summary
             continue
-        fidelity, figures = run.fidelity(scheme), run.figures(scheme)
+        fidelity = run.fidelity(scheme)
         yield replace(
             summary,
             outcome=scheme_outcome(run, scheme),
-            speedup=figures["speedup"],
+            speedup=run.speedup(scheme),
             us=run.us_per_token(scheme),
             us_float32=run.us_per_token(FLOAT32),
             size=run.size(scheme),
             parts=tuple(here.sizes[scheme].parts.items()),
-            size_ratio=figures["size_ratio"].median,
+            size_ratio=run.size(FLOAT32) / run.size(scheme),
             loss=fidelity.loss,
             loss_float32=run.fidelity(FLOAT32).loss,
             kl=math.nan if fidelity.kl is None else fidelity.kl,

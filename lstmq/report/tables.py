@@ -74,15 +74,25 @@ def describe_environments(recording: Recording) -> list[str]:
     if len(sides) == 2 and sides[0] == sides[1]:
         lines.append("here and there are the same environment: any difference comes from the machine")
     plan = recording.plan
-    more = f" and {plan.quantized_slices} more with the quantized models" if plan.quantized_slices else ""
     clock = "CPU time of the process" if plan.clock == "cpu" else f"wall time on {plan.threads} threads"
     lines.append(
-        f"{plan.workers} fresh processes of each environment, {plan.slices} slices{more} in each process, {clock}; "
-        "brackets: 99 % confidence interval over processes"
+        f"{len(recording.slices)} fresh processes of each environment, {plan.blocks} blocks of {plan.slices} slices in "
+        f"each, {clock}"
     )
+    lines += _describe_looks(recording)
     if plan.clock == "cpu" and not all(environment.pinned for environment in recording.environments.values()):
         lines.append("the system does not keep a process on one processor here, so the intervals are wide")
     return lines
+
+
+def _describe_looks(recording: Recording) -> list[str]:
+    """Return a line with the looks that were taken, and why the session went on after each."""
+    looks = [
+        f"after {blocks} blocks: {', '.join(figures) + ' undecided' if figures else 'all settled'}"
+        for blocks, figures in zip(recording.plan.looks, recording.undecided, strict=False)
+    ]
+    planned = ", ".join(map(str, recording.plan.looks))
+    return [f"looks planned after {planned} blocks; taken {'; '.join(looks)}"] if looks else []
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
