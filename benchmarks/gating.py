@@ -60,7 +60,8 @@ class Gate:
         machine: what every benchmark notes in its ``extra_info``.
         limits_file: where the limits come from.
         limits: the limits.
-        measures_itself: whether the cases for lstmq itself count: not if the user brought a model or a text.
+        measures_itself: whether the cases for lstmq itself count: not for a user's model or text, nor if the question
+            is about another environment.
         description: the workload, in words.
         left_out: what a default scheme needs and this environment lacks, by scheme.
         baseline_note: which saved run is the baseline, or why there is none; empty if nobody asked for one.
@@ -87,7 +88,7 @@ class Gate:
             check_figure_path(option("--gate-plot"))
         files = (option("--gate-corpus"), option("--gate-checkpoint"), option("--gate-vocabulary"))
         self.workload = load_workload(*files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"))
-        self.measures_itself = not any((*files, option("--gate-workload")))
+        self.measures_itself = not any((*files, option("--gate-workload"), option("--gate-against")))
         self.limits_file = self._find_limits(option("--gate-limits"))
         self.limits = load_limits(self.limits_file)
         if not self.measures_itself:
@@ -263,6 +264,6 @@ def _make_plan(config: pytest.Config, schemes: tuple[str, ...]) -> Plan:
     )
     if option("--gate-against"):
         slices = slices or AGAINST_SLICES
-        return replace(plan, blocks=4, slices=slices, float32_slices=min(2, slices))
+        return replace(plan, blocks=6, slices=slices, float32_slices=min(2, slices))
     slices = slices or Plan.slices
     return replace(plan, slices=slices, float32_slices=slices)

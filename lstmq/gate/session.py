@@ -116,10 +116,11 @@ class _Session:
     def _describe(self, workers: Mapping[str, WorkerProcess], loaded: Mapping[str, Loaded]) -> Recording:
         """Let each worker evaluate the model for the loss. Return a recording without seconds."""
         recordings = {}
-        for name in (environment.name for environment in self.environments):
-            workers[name].send("describe", subject=self.files.loss)
-            described = workers[name].receive(Described, SECONDS_PER_TOKEN * self.loss_tokens)
-            answers = (workers[name].hello, loaded[name], described)
+        for worker in workers.values():
+            worker.send("describe", subject=self.files.loss)
+        for name, worker in workers.items():
+            described = worker.receive(Described, SECONDS_PER_TOKEN * self.loss_tokens)
+            answers = (worker.hello, loaded[name], described)
             recordings[name] = EnvironmentRecording(
                 **{key: value for one in answers for key, value in vars(one).items()}
             )
