@@ -1,140 +1,159 @@
-"""Runs sessions of the gate on unchanged and on slowed code, idle and loaded, and saves what they measured.
+"""Runs sessions of the gate, idle and loaded, with the commands that a user types, and saves what they measured.
 
-``python benchmarks/study/run.py`` runs until the file has as many sessions of each kind as the options say. You can
-interrupt it, and it continues where it stopped. ``results.py`` judges the sessions and writes the page of results.
+``python benchmarks/study/run.py`` runs until the file has as many sessions of each kind as :data:`KINDS` asks for. You
+can interrupt it, and it continues where it stopped. ``results.py`` writes the page of results.
 
-Idle: sessions run one after the other, with nothing beside them. Loaded: each processor runs a session of its own, all
-at the same time, so each session is a load for the others. A processor without further sessions evaluates the float32
-model until all others end.
+Idle: nothing runs beside the session. Loaded: on every processor, a process of the lowest priority evaluates the
+float32 model. It leaves its processor to the session, and keeps all others busy.
 """
 
 import json
+import math
 import os
 import random
+import shlex
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from operator import mul
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import torch
 from sessions import SESSIONS, Session, append_session, read_sessions
 
 from lstmq import evaluate, load_workload
-from lstmq.gate import QUANTIZED_PER_SLICE, Environment, Plan, measure
+from lstmq.gate import KEY
 
-SLOWED = Path(__file__).with_name("slowed.py")
-# The plan of `pytest benchmarks --gate-against PYTHON --gate-scheme int8`.
-PLAN = Plan(schemes=("int8",), quantized_slices=QUANTIZED_PER_SLICE * Plan.slices)
-SLOWDOWNS = (0, 2, 5, 10)  # percent by which int8 is slower here than there
+CHECKOUT = Path(__file__).parents[2]
+SABOTAGE = CHECKOUT / "tests" / "benchmarks" / "sabotage"
+LOWEST_PRIORITY = 19
+INT8_ALONE = ("--gate-scheme", "int8")
 
 
-def run_session(slowdown: int, condition: str) -> Session:
-    """Run one session and return what the file keeps of it."""
-    workload, started, load = load_workload(), time.time(), os.getloadavg()[0]
-    here, there = Environment.here(), replace(Environment.here(), name="there")
-    if slowdown:
-        here = replace(here, command=(sys.executable, "-P", str(SLOWED), str(slowdown / 100)))
-    recording = measure(workload, replace(PLAN, seed=random.randrange(2**32)), (here, there))
-    environments = recording.environments
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of session.
+
+    Attributes:
+        sessions: number of sessions in each condition.
+        options: of pytest.
+        other: the environment to compare with: none, the ``same`` one, or one that is installed ``apart``.
+        slower: share by which int8 is slower in this environment.
+    """
+
+    sessions: int
+    options: tuple[str, ...] = ()
+    other: str = ""
+    slower: float = 0.0
+
+
+KINDS: Mapping[str, Kind] = {
+    "default": Kind(sessions=60),
+    "against": Kind(sessions=20, other="same"),
+    "against, apart": Kind(sessions=10, other="apart"),
+    "int8": Kind(sessions=50, other="same", options=INT8_ALONE),
+    "int8, apart": Kind(sessions=10, other="apart", options=INT8_ALONE),
+    "int8, 5 % slower": Kind(sessions=30, other="same", options=INT8_ALONE, slower=0.05),
+    "int8, 2 % slower": Kind(sessions=20, other="same", options=(*INT8_ALONE, "--gate-tolerance=1%"), slower=0.02),
+}
+
+
+def run_session(name: str, others: Mapping[str, str]) -> Session:
+    """Run one session, and return what the file keeps of it."""
+    kind = KINDS[name]
+    started, load = time.time(), os.getloadavg()[0]
+    with TemporaryDirectory() as folder:
+        saved = Path(folder, "run.json")
+        command = [sys.executable, "-P", "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *kind.options]
+        command += ["--gate-seed", str(random.randrange(2**32)), "--benchmark-json", str(saved)]
+        command += ["--gate-against", others[kind.other]] if kind.other else []
+        command += ["-p", "broken_gate", "--sabotage", json.dumps({"int8_slower": kind.slower})] if kind.slower else []
+        variables = os.environ | ({"PYTHONPATH": str(SABOTAGE)} if kind.slower else {})
+        done = subprocess.run(command, cwd=CHECKOUT, env=variables, capture_output=True, text=True, check=False)
+        if not saved.exists():
+            raise click.ClickException(
+                f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        run = json.loads(saved.read_text(encoding="utf-8"))[KEY]
     return {
-        "slowdown": slowdown,
-        "condition": condition,
-        "processors": sorted(os.sched_getaffinity(0)),
+        "kind": name,
+        "exit_code": done.returncode,
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "took": round(time.time() - started, 1),
         "load": load,
-        "machine": asdict(recording.here.machine),
-        "plan": asdict(recording.plan),
-        "sizes": {name: environment.sizes["int8"].total for name, environment in environments.items()},
-        "same_predictions": recording.here.fidelity == recording.there.fidelity,
-        "seconds": {name: microseconds(environment.seconds) for name, environment in environments.items()},
-        "wall": {name: microseconds(environment.wall) for name, environment in environments.items()},
+        "run": shorten(run),
     }
 
 
-def microseconds(seconds: Mapping[str, list[list[float | None]]]) -> dict[str, list[list[int | None]]]:
-    """Return seconds by model as whole microseconds."""
-    return {
-        model: [[t and round(1e6 * t) for t in process] for process in processes]
-        for model, processes in seconds.items()
-    }
+def shorten(run: dict[str, Any]) -> dict[str, Any]:
+    """Drop what the results do not need from a saved run, and round its seconds to microseconds."""
+    for environment in (run["recording"]["here"], run["recording"]["there"]):
+        if environment:
+            environment["wall"], environment["location"] = {}, ""
+            for processes in environment["seconds"].values():
+                processes[:] = [[time and round(time, 6) for time in process] for process in processes]
+            for fidelity in environment["fidelity"].values():
+                tokens = sum(fidelity["tokens"])
+                fidelity["losses"] = [math.fsum(map(mul, fidelity["losses"], fidelity["tokens"])) / tokens]
+                fidelity["tokens"] = [tokens]
+    run["recording"]["slices"] = [[] for _ in run["recording"]["slices"]]
+    return run
 
 
-def run_load() -> None:
-    """Keep a processor and its memory busy: evaluate in float32 until this process is killed."""
+@contextmanager
+def load_on_every_processor() -> Iterator[None]:
+    """Keep all processors busy that nothing else uses."""
+    with ExitStack() as stack:
+        for processor in sorted(os.sched_getaffinity(0)):
+            process = subprocess.Popen([sys.executable, __file__, "--load", str(processor)])
+            stack.callback(process.kill)
+        yield
+
+
+def run_load(processor: int) -> None:
+    """Evaluate in float32 on a processor, with the lowest priority, until this process is killed."""
+    os.sched_setaffinity(0, {processor})
+    os.nice(LOWEST_PRIORITY)
     torch.set_num_threads(1)
     subject = load_workload().speed
-    while True:
+    while os.getppid() != 1:
         evaluate(subject.model, subject.stream, 25)
 
 
-def run_sessions(slowdowns: list[int], condition: str, out: Path) -> None:
-    """Run a session for each slowdown, in random order, each in its own process."""
-    random.shuffle(slowdowns)
-    lock, loads, errors = threading.Lock(), [], []
-
-    def run_lane(processor: int | None) -> None:
-        command = [sys.executable, __file__, "--condition", condition]
-        command += [] if processor is None else ["--processor", str(processor)]
-        while True:
-            with lock:
-                if not slowdowns:
-                    break
-                slowdown = slowdowns.pop()
-            process = subprocess.run([*command, "--one", str(slowdown)], stdout=subprocess.PIPE, check=False)
-            if process.returncode:
-                slowdowns.clear()  # without this lane, the other lanes would have less load
-                errors.append(f"a session ended with exit code {process.returncode}")
-                break
-            session = json.loads(process.stdout)
-            with lock:
-                append_session(session, out)
-            duration = f"{session['date']} {condition}, {slowdown} % slower: {session['took']} s"
-            click.echo(f"{duration}, {len(slowdowns)} sessions left to start")
-        if processor is not None:
-            loads.append(subprocess.Popen([*command, "--load"]))
-
-    processors = sorted(os.sched_getaffinity(0)) if condition == "loaded" else [None]
-    lanes = [threading.Thread(target=run_lane, args=[processor]) for processor in processors]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
-    for load in loads:
-        load.kill()
-    if errors:
-        sys.exit(errors[0])
-
-
 @click.command()
-@click.option("--unchanged", default=60, show_default=True, help="Sessions of unchanged code in each condition.")
-@click.option("--slowed", default=20, show_default=True, help="Sessions of each slowdown in each condition.")
-@click.option("--condition", type=click.Choice(["idle", "loaded", "both"]), default="both", show_default=True)
+@click.option(
+    "--condition",
+    type=click.Choice(["idle", "loaded"]),
+    default="idle",
+    show_default=True,
+    help="What else the machine does.",
+)
+@click.option("--apart", metavar="PYTHON", help="An environment with the same versions, installed in another folder.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=SESSIONS, help="File to add them to.")
-@click.option("--processor", type=int, hidden=True, help="Stay on this processor.")
-@click.option("--one", "slowdown", type=int, hidden=True, help="Run one session with this slowdown and print it.")
-@click.option("--load", is_flag=True, hidden=True, help="Keep the processor busy.")
-def main(
-    *, unchanged: int, slowed: int, condition: str, out: Path, processor: int | None, slowdown: int | None, load: bool
-) -> None:
-    """Run the sessions that the file does not have yet."""
-    if processor is not None:
-        os.sched_setaffinity(0, {processor})
-    if load:
-        run_load()
-    if slowdown is not None:
-        click.echo(json.dumps(run_session(slowdown, condition)))
+@click.option("--load", type=int, hidden=True, help="Keep this processor busy.")
+def main(*, condition: str, apart: str | None, out: Path, load: int | None) -> None:
+    """Run the sessions that the file does not have yet, in random order."""
+    if load is not None:
+        run_load(load)
         return
-    done = Counter((session["condition"], session["slowdown"]) for session in read_sessions(out))
-    for name in ("idle", "loaded") if condition == "both" else (condition,):
-        targets = {percent: slowed if percent else unchanged for percent in SLOWDOWNS}
-        missing = [percent for percent, target in targets.items() for _ in range(target - done[name, percent])]
-        run_sessions(missing, name, out)
+    others = {"same": sys.executable} | ({"apart": apart} if apart else {})
+    done = Counter(session["kind"] for session in read_sessions(out) if session["condition"] == condition)
+    missing = [name for name, kind in KINDS.items() for _ in range(kind.sessions - done[name])]
+    missing = [name for name in missing if KINDS[name].other in ("", *others)]
+    random.shuffle(missing)
+    with load_on_every_processor() if condition == "loaded" else ExitStack():
+        for place, name in enumerate(missing, 1):
+            session = run_session(name, others) | {"condition": condition}
+            append_session(session, out)
+            text = f"{session['date']} {condition}, {name}: exit code {session['exit_code']}, {session['took']} s"
+            click.echo(f"{text}, {len(missing) - place} sessions left")
 
 
 if __name__ == "__main__":
