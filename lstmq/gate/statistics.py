@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
@@ -117,21 +117,18 @@ class Sample:
     Attributes:
         blocks: the median ratio of each block, in the order of measuring.
         looks: when to look. Looks that need more blocks than there are were not taken.
-        divisor: what the ratios are compared with, if it is noisy too.
     """
 
     blocks: Sequence[float]
     looks: Looks
-    divisor: ConfidenceInterval = field(default_factory=lambda: exact(1.0))
 
     def intervals(self) -> Iterator[ConfidenceInterval]:
         """Yield the interval at each look. Before the first look, yield one infinite interval."""
         taken = [blocks for blocks in self.looks.blocks if blocks <= len(self.blocks)]
         for look, blocks in enumerate(taken):
-            yield _divide(median_interval(self.blocks[:blocks], self.looks.confidence(look)), self.divisor)
+            yield median_interval(self.blocks[:blocks], self.looks.confidence(look))
         if not taken:
-            median = statistics.median(self.blocks) / self.divisor.median
-            yield ConfidenceInterval(median=median, lower=-math.inf, upper=math.inf)
+            yield ConfidenceInterval(median=statistics.median(self.blocks), lower=-math.inf, upper=math.inf)
 
     def settle(self, is_settled: Callable[[ConfidenceInterval], bool]) -> ConfidenceInterval:
         """Return the interval at the first look that settles the question, or at the last look that was taken."""
@@ -143,12 +140,3 @@ class Sample:
 
 Figure = ConfidenceInterval | Sample
 """A figure to judge: exact, or noisy with looks."""
-
-
-def _divide(interval: ConfidenceInterval, divisor: ConfidenceInterval) -> ConfidenceInterval:
-    """Return the interval of a ratio of two independent positive figures."""
-    return ConfidenceInterval(
-        median=interval.median / divisor.median,
-        lower=interval.lower / (divisor.upper if interval.lower > 0 else divisor.lower),
-        upper=interval.upper / divisor.lower if divisor.lower > 0 else math.inf,
-    )
