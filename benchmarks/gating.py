@@ -264,6 +264,6 @@ def _make_plan(config: pytest.Config, schemes: tuple[str, ...]) -> Plan:
     )
     if option("--gate-against"):
         slices = slices or AGAINST_SLICES
-        return replace(plan, blocks=6, slices=slices, float32_slices=min(2, slices))
+        return replace(plan, slices=slices, float32_slices=min(2, slices))
     slices = slices or Plan.slices
     return replace(plan, slices=slices, float32_slices=slices)

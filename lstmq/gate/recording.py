@@ -44,7 +44,7 @@ class Plan:
 
     schemes: tuple[str, ...]
     looks: tuple[int, ...] = LOOKS
-    blocks: int = 8
+    blocks: int = 6
     slices: int = 4
     float32_slices: int = 4
     figures: int = 1
