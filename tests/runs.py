@@ -181,7 +181,7 @@ def noisy_runs(draw: st.DrawFn, with_there: bool | None = None, calm: bool = Fal
         with_there: whether there is another environment; either by default.
         calm: whether float32 and its copy are equally fast, and there are enough workers for an interval.
     """
-    shape = draw(st.tuples(st.integers(8 if calm else 1, 12), st.integers(1, 10)))
+    shape = draw(st.tuples(st.integers(9 if calm else 1, 12), st.integers(1, 10)))
     here = {model: draw(seconds_by_worker(seconds, *shape)) for model, seconds in SECONDS.items()}
     here["int8"] = draw(seconds_by_worker(draw(st.floats(0.005, 0.05)), *shape))
     there = {model: draw(seconds_by_worker(seconds, *shape)) for model, seconds in SECONDS.items()}

@@ -79,7 +79,10 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
     models = {*environment.models}
     if environment.seconds.keys() != models or not {FLOAT32, FLOAT32_COPY} <= models:
         raise ValueError(f"times of {', '.join(environment.seconds)} for the models {', '.join(models)}")
+    processes = len(environment.seconds[FLOAT32])
     for model, seconds in environment.seconds.items():
+        if len(seconds) != processes:
+            raise ValueError(f"{len(seconds)} processes of {model}, expected {processes}")
         _check_seconds(model, seconds, plan)
     for model in models - {FLOAT32_COPY}:
         size, fidelity = environment.sizes[model], environment.fidelity[model]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lstmq.gate import judge_pair
-from lstmq.gate.recording import FLOAT32_COPY
+from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.verdicts import Outcome, worst
 from lstmq.quantization.schemes import FLOAT32
 from runs import MACHINE, SECONDS, SIZES, judged, make_environment, make_fidelity, make_run, make_slices
@@ -18,7 +18,7 @@ NO_INT8 = {"int8": "no such scheme"}
 # Time, against another environment.
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.9, 0.98, 1.0, 1.02])
+@pytest.mark.parametrize("factor", [0.5, 0.9, 0.98, 1.0, 1.015])
 def test_int8_that_is_faster_or_hardly_slower_than_there_passes(factor):
     verdicts = judged(make_run({"int8": factor * SECONDS["int8"]}, {}))
     assert verdicts[SLOWER].outcome is Outcome.PASS
@@ -34,9 +34,9 @@ def test_int8_that_is_slower_than_there_fails_however_fast_float32_is(factor, fl
 
 
 def test_int8_that_is_slower_than_there_by_the_tolerance_is_inconclusive():
-    verdict = judged(make_run({"int8": (1 + judge_pair.AGAINST_TOLERANCE) * SECONDS["int8"]}, {}))[SLOWER]
+    verdict = judged(make_run({"int8": (1 + Plan.tolerance) * SECONDS["int8"]}, {}))[SLOWER]
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert "--gate-workers 12" in verdict.details
+    assert "--gate-looks" in verdict.details
 
 
 def test_scheme_that_the_other_environment_lacks_is_not_measured_there_and_says_why():
@@ -46,14 +46,14 @@ def test_scheme_that_the_other_environment_lacks_is_not_measured_there_and_says_
     assert verdicts["limit", "int8", "speedup"].outcome is Outcome.PASS
 
 
-def test_quantized_slices_count_against_the_other_environment_but_not_for_the_speedup():
+def test_slices_that_float32_skips_count_against_the_other_environment_but_not_for_the_speedup():
     """All models read four slices. int8 reads eight more, in which it is slower here."""
     float32 = {
         model: [[*process, *[None] * 8] for process in make_slices(SECONDS[model])] for model in (FLOAT32, FLOAT32_COPY)
     }
     slow = [[*process, *(1.5 * time for time in process * 2)] for process in make_slices(SECONDS["int8"])]
     run = make_run({**float32, "int8": slow}, {**float32, "int8": make_slices(SECONDS["int8"], slices=12)})
-    assert (run.recording.plan.slices, run.recording.plan.quantized_slices) == (4, 8)
+    assert (run.recording.plan.slices, run.recording.plan.float32_slices) == (12, 4)
     verdicts = judged(run)
     assert verdicts["limit", "int8", "speedup"].figure.median == pytest.approx(3, rel=0.01)
     assert verdicts[SLOWER].figure.median == pytest.approx(1.5, rel=0.01)
@@ -68,9 +68,9 @@ def test_quantized_slices_count_against_the_other_environment_but_not_for_the_sp
     [
         (0.5, Outcome.PASS),
         (1.0, Outcome.PASS),
-        (1.3, Outcome.PASS),
+        (1.1, Outcome.PASS),
         (1 / (1 - judge_pair.BASELINE_TOLERANCE), Outcome.INCONCLUSIVE),
-        (1.4, Outcome.FAIL),
+        (1.15, Outcome.FAIL),
     ],
 )
 def test_scheme_may_lose_a_part_of_its_speedup_in_the_baseline(factor, outcome):
@@ -80,11 +80,10 @@ def test_scheme_may_lose_a_part_of_its_speedup_in_the_baseline(factor, outcome):
 
 
 def test_run_too_short_for_an_interval_is_no_regression():
-    """Two processes of four slices have no interval: both ends are infinite, which says nothing about the code."""
+    """Two blocks have no interval: both ends are infinite, which says nothing about the code."""
     assert math.isinf(make_run(SHORT).speedup("int8").upper)
     for baseline in (make_run(), make_run(SHORT)):
         assert judged(make_run(SHORT), baseline)[KEPT].outcome is Outcome.INVALID
-    assert judged(make_run(), make_run(SHORT))[KEPT].outcome is Outcome.INCONCLUSIVE
 
 
 def test_scheme_that_the_baseline_lacks_is_not_judged_by_it():

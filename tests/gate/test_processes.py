@@ -19,7 +19,7 @@ from lstmq.workload.subject import Workload
 from runs import make_subject
 
 WORKLOAD = Workload(speed=make_subject(), loss=make_subject(12, 50, 1))
-PLAN = Plan(schemes=("int8",), workers=1, slices=1, tokens=10)
+PLAN = Plan(schemes=("int8",), looks=(1,), blocks=1, slices=1, float32_slices=1, tokens=10)
 
 # Environments.
 
@@ -139,11 +139,11 @@ def test_worker_that_fails_ends_the_worker_of_the_other_environment(name, starte
     """Both start before either gets a request."""
     other = print_lines(HELLO, then=HANG, name="here")
     with pytest.raises(SessionError):
-        measure(WORKLOAD, PLAN, [other, FAILURES[name][0]])
+        measure(WORKLOAD, PLAN, [other, FAILURES[name][0]], lambda recording: {})
 
 
 @pytest.mark.slow
 def test_session_ends_in_one_line_if_a_real_worker_refuses(started):
     with pytest.raises(SessionError, match=r"^the worker here: no engine 'abacus' in torch .*$"):
-        measure(WORKLOAD, replace(PLAN, engine="abacus"), [Environment.here()])
+        measure(WORKLOAD, replace(PLAN, engine="abacus"), [Environment.here()], lambda recording: {})
     assert len(started) == 1

@@ -8,7 +8,7 @@ import pytest
 from lstmq import batchify, next_words
 from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.runs import conditions, describe_workload
-from lstmq.gate.statistics import interval_over_processes
+from lstmq.gate.statistics import median_interval
 from lstmq.quantization.schemes import FLOAT32
 from lstmq.workload.subject import Subject, Workload
 from runs import FIDELITY, LIMITS, MACHINE, SECONDS, SIZES, WORKLOAD, make_environment, make_run, make_slices
@@ -94,8 +94,9 @@ def test_figures_are_ratios_of_the_same_slices_and_differences_from_float32():
     float32 = [[float(process + 3)] * 4 for process in range(9)]
     run = make_run({FLOAT32: float32, FLOAT32_COPY: float32, "int8": [[1.0] * 4] * 9})
     figures = run.figures("int8")
-    assert figures["speedup"] == run.speedup("int8") == interval_over_processes(float32)
-    assert (figures["speedup"].median, figures["speedup"].lower, figures["speedup"].upper) == (7, 3, 11)
+    assert figures["speedup"] == run.recording.speedup("int8")
+    assert figures["speedup"].blocks == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert run.speedup("int8") == median_interval(range(3, 12))
     assert figures["size_ratio"].median == SIZES[FLOAT32] / SIZES["int8"]
     assert figures["loss_difference"].median == FIDELITY["int8"].loss - FIDELITY[FLOAT32].loss
     assert (figures["kl"].median, figures["agreement"].median) == (FIDELITY["int8"].kl, FIDELITY["int8"].agreement)

@@ -114,16 +114,22 @@ class FakeWorker:
         return Timed(cpu=seconds, wall=2 * seconds)
 
 
-def measure_fake(plan, names=("here", "there"), on_slice=None):
+def read_all(recording):
+    """Return that every figure is undecided, so that a session takes all its looks."""
+    return {"all figures": (*UNQUANTIZED, *recording.plan.schemes)}
+
+
+def measure_fake(plan, names=("here", "there"), undecided=read_all, on_block=None):
     """Return the recording of a session of fake workers, and the readings of each worker that are in it."""
     readings, waiting = [], []
     environments = [FakeEnvironment(name, readings, waiting) for name in names]
-    recording = measure(WORKLOAD, plan, environments, on_slice)
+    recording = measure(WORKLOAD, plan, environments, undecided, on_block)
     assert not waiting
-    assert all(environment.started == plan.workers and not environment.alive for environment in environments)
+    processes = len(recording.slices)
+    assert all(environment.started == processes and not environment.alive for environment in environments)
     kept = [reading for reading in readings if not reading.warms_up]
     assert set(all_times(recording, "wall")) == {2 * reading.seconds for reading in kept}
-    return recording, [[reading for reading in kept if reading.worker == number] for number in range(plan.workers)]
+    return recording, [[reading for reading in kept if reading.worker == number] for number in range(processes)]
 
 
 def all_times(recording, clock):
@@ -137,7 +143,7 @@ def orders_by_slice(plan, slices, readings, names=("here", "there")):
     remaining = iter(readings)
     orders = []
     for place, first in enumerate(slices):
-        models = plan.schemes if place >= plan.slices else (*UNQUANTIZED, *plan.schemes)
+        models = plan.schemes if place % plan.slices >= plan.float32_slices else (*UNQUANTIZED, *plan.schemes)
         order = [*itertools.islice(remaining, len(names) * len(models))]
         expected = {(name, model, first) for name in names for model in models}
         assert {(reading.environment, reading.model, reading.first) for reading in order} == expected
@@ -146,30 +152,38 @@ def orders_by_slice(plan, slices, readings, names=("here", "there")):
     return orders
 
 
-plans = st.builds(
-    Plan,
-    schemes=st.sampled_from([("int8",), ("int8", "bf16")]),
-    workers=st.integers(1, 4),
-    slices=st.integers(1, 5),
-    quantized_slices=st.integers(0, 20),
-    tokens=st.sampled_from([5, 30, 100]),
-    seed=st.integers(0, 5),
-)
+@st.composite
+def make_plans(draw):
+    """Draw a plan whose blocks have an even number of slices, so that each order has its mirror image."""
+    slices, blocks = 2 * draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    looks = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True))
+    return Plan(
+        schemes=draw(st.sampled_from([("int8",), ("int8", "bf16")])),
+        looks=tuple(blocks * look for look in sorted(looks)),
+        blocks=blocks,
+        slices=slices,
+        float32_slices=2 * draw(st.integers(1, slices // 2)),
+        tokens=draw(st.sampled_from([5, 30, 100])),
+        seed=draw(st.integers(0, 5)),
+    )
+
+
+plans = make_plans()
+ONE_LOOK = Plan(schemes=("int8",), looks=(1,), blocks=1, slices=4, float32_slices=4)
 
 
 @settings(max_examples=20)
 @given(plans, st.sampled_from([("here",), ("here", "there")]))
 def test_all_models_read_a_slice_before_any_reads_the_next(plan, names):
-    """The float32 model and its copy skip the quantized slices."""
+    """The float32 model and its copy read only the first slices of a block."""
     recording, readings = measure_fake(plan, names)
     for slices, read in zip(recording.slices, readings, strict=True):
-        assert len(orders_by_slice(plan, slices, read, names)) == plan.slices + plan.quantized_slices
+        assert len(orders_by_slice(plan, slices, read, names)) == plan.blocks * plan.slices
 
 
 @settings(max_examples=20)
 @given(plans)
 def test_every_model_reads_as_often_before_as_after_every_other(plan):
-    plan = replace(plan, slices=2 * plan.slices, quantized_slices=2 * plan.quantized_slices)
     recording, readings = measure_fake(plan)
     for slices, read in zip(recording.slices, readings, strict=True):
         before = Counter()
@@ -186,13 +200,13 @@ def test_recording_has_the_time_of_every_reading_in_its_place(plan):
     for name, environment in recording.environments.items():
         assert list(environment.seconds) == [*UNQUANTIZED, *plan.schemes]
         for model, processes in environment.seconds.items():
-            skipped = plan.quantized_slices if model in UNQUANTIZED else 0
             for number, times in enumerate(processes):
                 mine = [each for each in readings[number] if (each.environment, each.model) == (name, model)]
-                assert times == [reading.seconds for reading in mine] + [None] * skipped
-                assert [reading.first for reading in mine] == recording.slices[number][: len(mine)]
+                assert [time for time in times if time is not None] == [reading.seconds for reading in mine]
+                starts = zip(recording.slices[number], times, strict=True)
+                assert [first for first, time in starts if time is not None] == [reading.first for reading in mine]
                 assert environment.wall[model][number] == [time and 2 * time for time in times]
-            assert len(processes) == plan.workers
+            assert len(processes) == plan.max_processes
     assert len(all_times(recording, "seconds")) == sum(map(len, readings))
 
 
@@ -208,7 +222,7 @@ def test_slices_lie_in_the_stream_and_none_repeats_before_all_were_drawn(plan):
 
 
 def test_orders_and_slices_depend_on_the_seed_and_differ_between_workers():
-    plan = Plan(schemes=("int8",), workers=2, slices=4, tokens=5)
+    plan = replace(ONE_LOOK, looks=(2,), tokens=5)
     recording, readings = measure_fake(plan)
     assert (recording, readings) == measure_fake(plan)
     other_recording, other_readings = measure_fake(replace(plan, seed=1))
@@ -218,37 +232,38 @@ def test_orders_and_slices_depend_on_the_seed_and_differ_between_workers():
     assert orders[0] != orders[1]
 
 
-def test_models_move_to_another_place_in_memory_after_a_block_of_slices():
-    plan = Plan(schemes=("int8",), workers=1, slices=1, quantized_slices=session.BLOCK_SLICES, tokens=5)
+def test_models_move_to_another_place_in_memory_at_the_start_of_a_block_after_16_slices():
+    plan = replace(ONE_LOOK, looks=(9,), blocks=9, tokens=5)
     readings = []
-    measure(WORKLOAD, plan, [FakeEnvironment("here", readings, [])])
+    measure(WORKLOAD, plan, [FakeEnvironment("here", readings, [])], read_all)
     warm_ups = [reading.model for reading in readings if reading.warms_up]
-    assert warm_ups == [*UNQUANTIZED, "int8", "int8"]
+    assert warm_ups == [*UNQUANTIZED, "int8"] * 3  # before slices 0, 16 and 32
+    assert session.MOVE_SLICES == 16
 
 
-def test_on_slice_is_called_after_every_slice():
+def test_on_block_is_called_after_every_block():
     calls = []
-    measure_fake(Plan(schemes=("int8",), workers=2, slices=1, quantized_slices=1), on_slice=calls.append)
-    assert calls == [f"worker {worker} of 2, slice {place} of 2" for worker in (1, 2) for place in (1, 2)]
+    measure_fake(replace(ONE_LOOK, looks=(4,), blocks=2), on_block=calls.append)
+    assert calls == [f"process {process}, block {block} of 2" for process in (1, 2) for block in (1, 2)]
 
 
 def test_stream_shorter_than_a_slice_is_refused():
-    measure_fake(Plan(schemes=("int8",), workers=1, tokens=STEPS))
+    measure_fake(replace(ONE_LOOK, tokens=STEPS))
     with pytest.raises(ValueError, match=f"expected a stream of at least {STEPS + 1} steps, found {STEPS}"):
-        measure_fake(Plan(schemes=("int8",), workers=1, tokens=STEPS + 1))
+        measure_fake(replace(ONE_LOOK, tokens=STEPS + 1))
 
 
 def test_seconds_are_wall_time_with_several_threads():
-    recording, _ = measure_fake(Plan(schemes=("int8",), workers=1))
+    recording, _ = measure_fake(ONE_LOOK)
     assert recording.here.seconds != recording.here.wall
-    recording, _ = measure_fake(Plan(schemes=("int8",), workers=1, threads=2))
+    recording, _ = measure_fake(replace(ONE_LOOK, threads=2))
     assert recording.here.seconds == recording.here.wall
 
 
 def test_session_does_not_change_the_workload():
     models = [subject.model for subject in (WORKLOAD.speed, WORKLOAD.loss)]
     before = [copy.deepcopy(model.state_dict()) for model in models]
-    measure_fake(Plan(schemes=("int8",), workers=1))
+    measure_fake(ONE_LOOK)
     for model, weights in zip(models, before, strict=True):
         assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
@@ -268,10 +283,10 @@ main(Worker(quantize=print_and_quantize))
 @pytest.mark.slow
 def test_session_of_real_workers_records_what_this_process_computes(started):
     """Sizes are those of the model that is timed, losses those of the other one. What a worker prints is no answer."""
-    plan = Plan(schemes=("int8", "bf16"), workers=1, slices=2, quantized_slices=2, tokens=10, bptt=7)
+    plan = replace(ONE_LOOK, schemes=("int8", "bf16"), float32_slices=2, tokens=10, bptt=7)
     here = Environment.here()
     there = replace(here, name="there", command=(sys.executable, "-P", "-c", PRINTING_WORKER))
-    recording = measure(WORKLOAD, plan, [here, there])
+    recording = measure(WORKLOAD, plan, [here, there], read_all)
     assert len(started) == 2
     assert recording.plan == plan
     assert [len(slices) for slices in recording.slices] == [4]

@@ -81,22 +81,24 @@ def test_describe_environments_has_a_line_for_each_environment_and_one_for_the_p
     first, second, plan = describe_environments(make_run(there=there).recording)
     assert first == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /here/lstmq"
     assert second == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /there/lstmq"
-    assert plan.startswith(
-        "12 fresh processes of each environment, 4 slices in each process, CPU time of the process; "
+    assert plan == "12 fresh processes of each environment, 1 blocks of 4 slices in each, CPU time of the process"
+
+
+def test_describe_environments_says_which_looks_were_taken_and_why():
+    recording = make_run(looks=(4, 8, 12)).recording
+    undecided = [["int8 slower", "int8 speedup"], []]
+    line = describe_environments(replace(recording, undecided=undecided))[-1]
+    assert line == (
+        "looks planned after 4, 8, 12 blocks; taken after 4 blocks: int8 slower, int8 speedup undecided; "
+        "after 8 blocks: all settled"
     )
-
-
-def test_describe_environments_counts_the_slices_that_only_quantized_models_read():
-    run = make_run({model: [[1.0, None]] * 8 for model in SECONDS} | {"int8": [[1.0, 1.0]] * 8})
-    plan = describe_environments(run.recording)[-1]
-    assert plan.startswith("8 fresh processes of each environment, 1 slices and 1 more with the quantized models in ")
 
 
 def test_describe_environments_says_that_several_threads_are_timed_by_wall_time():
     recording = make_run().recording
     recording = replace(recording, plan=replace(recording.plan, threads=2))
     here = replace(recording.here, pinned=False)  # workers are not pinned then
-    assert ", wall time on 2 threads; " in describe_environments(replace(recording, here=here))[-1]
+    assert ", wall time on 2 threads" in describe_environments(replace(recording, here=here))[-1]
 
 
 def test_describe_environments_says_if_both_are_the_same():

@@ -306,8 +306,8 @@ def make():
     return Workload(speed=subject, loss=subject)
 """
     file.write_text(IMPORTS + body, encoding="utf-8")
-    plan = Plan(schemes=("int8", "bf16"), workers=1, slices=1, tokens=10)
-    recording = measure(load_workload(spec=f"{file}:make"), plan, [Environment.here()])
+    plan = Plan(schemes=("int8", "bf16"), looks=(1,), blocks=1, slices=1, float32_slices=1, tokens=10)
+    recording = measure(load_workload(spec=f"{file}:make"), plan, [Environment.here()], lambda recording: {})
     assert recording.here.absent.keys() == {"int8"}
     assert "StopIteration" in recording.here.absent["int8"]
     assert recording.here.fidelity.keys() == {"float32", "bf16"}
@@ -318,8 +318,8 @@ def make():
 def test_session_of_two_environments_measures_the_example_of_the_docs(short_tagger):
     workload = load_workload(spec=short_tagger, tokens=40)
     here = Environment.here()
-    plan = Plan(schemes=("int8",), workers=1, slices=2, quantized_slices=1, tokens=10)
-    recording = measure(workload, plan, [here, replace(here, name="there")])
+    plan = Plan(schemes=("int8",), looks=(1,), blocks=1, slices=3, float32_slices=2, tokens=10)
+    recording = measure(workload, plan, [here, replace(here, name="there")], lambda recording: {})
     models = {"float32": workload.loss.model, "int8": quantize(workload.loss.model)}
     expected = compare_predictions(workload.loss.model, models, workload.loss.stream, 25)
     for environment in (recording.here, recording.there):
