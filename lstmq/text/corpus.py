@@ -70,11 +70,11 @@ class Dictionary:
 
 
 class Corpus:
-    """The train, valid and test splits of a folder of text, as word ids.
+    r"""The train, valid and test splits of a folder of text, as word ids.
 
-    The ids are those of the tutorial's code: Python's universal newlines (``\\n``, ``\\r\\n`` and ``\\r``) end lines, any
-    Unicode white space separates words, and each line ends with the word ``<eos>``. A byte order mark at the start of a
-    file is removed, with a warning of the category :class:`~lstmq.errors.InputNote`.
+    The ids are those of the tutorial's code: Python's universal newlines (``\n``, ``\r\n`` and ``\r``) end lines, any
+    Unicode white space separates words, and each line ends with the word ``<eos>``. A byte order mark at the start of
+    a file is removed, with a warning of the category :class:`~lstmq.errors.InputNote`.
 
     Args:
         folder: contains ``train.txt``, ``valid.txt`` and ``test.txt`` in UTF-8. The names that WikiText is published

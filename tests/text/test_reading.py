@@ -61,7 +61,9 @@ def assert_as_in_the_tutorial(folder, *splits):
 
 @settings(max_examples=300)
 @given(splits, splits, splits, st.sampled_from([1, 2, 3, 7, 1 << 13]))
-def test_corpus_has_the_ids_of_the_tutorial_whatever_the_text_and_the_length_of_a_part(folder, train, valid, test, part):
+def test_corpus_has_the_ids_of_the_tutorial_whatever_the_text_and_the_length_of_a_part(
+    folder, train, valid, test, part
+):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "PART", part)
         assert_as_in_the_tutorial(folder, train, valid, test)
@@ -84,7 +86,9 @@ def test_byte_order_mark_is_removed_with_a_note_from_the_start_only(folder):
 
 
 @settings(max_examples=20)
-@given(texts, st.sampled_from([b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\xe8\xaa"]), st.booleans())
+@given(
+    texts, st.sampled_from([b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\xe8\xaa"]), st.booleans()
+)
 def test_offset_of_invalid_utf_8_is_named(folder, text, invalid, is_last):
     head = "".join(" ".join(line) + "\n" for line in text).encode() * 20
     write(folder, "x", "x", head + b"some " + invalid + (b"" if is_last else b" more\n"))
@@ -105,7 +109,10 @@ def test_offset_counts_bytes_across_the_chunks_that_are_read(folder):
         (b"\xef\xbb\xbf", "test.txt is empty: expected text"),
         ("some text".encode("utf-16"), "is not UTF-8: invalid start byte at byte 0; text in UTF-16: save it as UTF-8"),
         (b"\x1f\x8b\x08\x00" + bytes(20), "is not UTF-8: invalid start byte at byte 1; a gzip file: unpack it first"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "expected text, found a Git LFS pointer, .*pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "expected text, found a Git LFS pointer, .*pull",
+        ),
     ],
 )
 def test_file_that_is_no_text_is_named_as_what_it_is(folder, content, message):
@@ -122,7 +129,7 @@ def test_word_that_is_too_long_to_be_one_is_refused(folder, monkeypatch):
 
 
 def test_split_that_is_a_pipe_or_a_device_is_refused_without_reading_it(tmp_path):
-    train, valid, test = write(tmp_path, "x", "x", "x")
+    _, valid, test = write(tmp_path, "x", "x", "x")
     test.unlink()
     os.mkfifo(test)
     with pytest.raises(OSError, match=r"test.txt: expected a file, found a pipe"):
