@@ -1,4 +1,4 @@
-"""Shows text of others in terminals and in Markdown, so that it forges no lines, escape sequences or markup.
+"""Shows text of others in terminals, in Markdown and in plots, so that it forges no lines, escape sequences or markup.
 
 Saved runs, checkpoints and corpora may come from anybody. Whatever is shown of them passes through one of these
 functions where it is shown.
@@ -39,6 +39,11 @@ def escape_markdown(text: str) -> str:
         2.5 [1.9, 2.6] \<b\>\*\|
     """
     return MARKUP.sub(r"\\\g<0>", show(text))
+
+
+def escape_math(text: str) -> str:
+    r"""Return text, in one line, that matplotlib draws as it is. It takes what is between dollars for a formula."""
+    return show(text).replace("$", r"\$")
 
 
 def markdown_item(text: str) -> str:

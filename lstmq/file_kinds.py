@@ -68,6 +68,8 @@ def describe_text(start: bytes) -> str:
         >>> describe_text(b"404 Not Found")
         'text'
     """
+    if not start:
+        return ""
     try:
         start.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -80,7 +80,7 @@ def _describe_file(path: str | Path, start: bytes) -> str:
         with zipfile.ZipFile(path) as archive:
             return _describe_zip(archive)
     if start.startswith(b"PK"):
-        return f"a torch file or another zip archive that was cut off or is damaged: {AGAIN}"
+        return f"a damaged or cut zip archive, such as torch writes: {AGAIN}"
     return describe_binary(start)
 
 
@@ -100,10 +100,12 @@ def _describe_zip(archive: zipfile.ZipFile) -> str:
 def _describe_unreadable(path: str | Path, error: Exception) -> str:
     """Return what a file is that torch cannot read as plain tensors, and the next step."""
     try:
-        return describe_content(read_outline(path))
+        outline = read_outline(path)
     except Exception:
         is_pickle = isinstance(error, pickle.UnpicklingError)
         return f"another kind of file, or a damaged one: {AGAIN}" if is_pickle else f"a damaged or cut file: {AGAIN}"
+    is_state = isinstance(outline, Mapping) and all(map(is_tensor, outline.values()))
+    return f"a damaged or cut file: {AGAIN}" if is_state else describe_content(outline)
 
 
 def describe_content(content: Any) -> str:
