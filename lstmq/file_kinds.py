@@ -44,8 +44,12 @@ def read_start(path: str | Path) -> bytes:
         return file.read(START)
 
 
-def describe_binary(start: bytes) -> str:
+def describe_binary(start: bytes, step: str = "") -> str:
     """Return what a file that starts with these bytes is, and the next step; empty if it is of no known binary kind.
+
+    Args:
+        start: from :func:`read_start`.
+        step: the next step for kinds that have none of their own.
 
     Example:
         >>> from lstmq.file_kinds import describe_binary
@@ -54,10 +58,10 @@ def describe_binary(start: bytes) -> str:
     """
     for offset, magic, kind in KINDS:
         if start.startswith(magic, offset):
-            return kind
+            return kind if ": " in kind or not step else f"{kind}: {step}"
     # ONNX has no magic bytes. The first field is the version of the format, and the second a text or the graph.
-    is_onnx = start[:1] == b"\x08" and 0 < start[1] < 32 and start[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a")
-    return "an ONNX model, by its first bytes" if len(start) > 3 and is_onnx else ""
+    is_onnx = len(start) > 3 and start[0] == 8 and 0 < start[1] < 32 and start[2] in (0x12, 0x1A, 0x22, 0x3A)
+    return "an ONNX model, by its first bytes: name it .onnx if `lstmq export` wrote it" if is_onnx else ""
 
 
 def describe_text(start: bytes) -> str:

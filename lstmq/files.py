@@ -3,6 +3,7 @@
 All readers call :func:`check_input` or :func:`read_input` first, and all writers use :func:`atomic_write`.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -121,7 +122,12 @@ def _open_special(path: Path) -> Iterator[BinaryIO]:
         sys.stdout.flush()
         yield sys.stdout.buffer
         return
-    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(f"{path}: no process reads this {_kind(path).split()[-1]}: start the reader first") from None
+        raise
     os.set_blocking(descriptor, True)
     file = os.fdopen(descriptor, "wb")
     try:

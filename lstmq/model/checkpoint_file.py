@@ -75,13 +75,14 @@ def _read_torch(path: str | Path) -> object:
 def _describe_file(path: str | Path, start: bytes) -> str:
     """Return what a file is that is no checkpoint, and the next step; empty if it may be one."""
     if kind := describe_text(start):
-        return f"{kind} that starts with {show(start[:40].decode(errors='replace'))}" if kind == "text" else kind
+        shown = show(start[:40].decode(errors="replace"))
+        return f"text that starts with {shown}: pass the file with the weights" if kind == "text" else kind
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return _describe_zip(archive)
     if start.startswith(b"PK"):
         return f"a damaged or cut zip archive, such as torch writes: {AGAIN}"
-    return describe_binary(start)
+    return describe_binary(start, SAVE_WEIGHTS)
 
 
 def _describe_zip(archive: zipfile.ZipFile) -> str:
@@ -100,11 +101,13 @@ def _describe_zip(archive: zipfile.ZipFile) -> str:
 def _describe_unreadable(path: str | Path, error: Exception) -> str:
     """Return what a file is that torch cannot read as plain tensors, and the next step."""
     try:
-        outline = read_outline(path)
+        outline, is_torch = read_outline(path)
     except Exception:
         is_pickle = isinstance(error, pickle.UnpicklingError)
         return f"another kind of file, or a damaged one: {AGAIN}" if is_pickle else f"a damaged or cut file: {AGAIN}"
     is_state = isinstance(outline, Mapping) and all(map(is_tensor, outline.values()))
+    if is_state and not is_torch:
+        return f"a plain pickle: {SAVE_WEIGHTS}"
     return f"a damaged or cut file: {AGAIN}" if is_state else describe_content(outline)
 
 

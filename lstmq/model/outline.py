@@ -55,8 +55,10 @@ class _Outliner(pickle._Unpickler):  # not the one in C, to which a short pickle
         return reference[1] if reference[0] == "module" else None
 
 
-def read_outline(path: str | Path) -> Any:
-    """Return the content of a torch file or of a pickle, with :class:`Foreign` in the place of foreign objects.
+def read_outline(path: str | Path) -> tuple[Any, bool]:
+    """Return the content of a torch file or of a pickle, and whether torch wrote it.
+
+    There is a :class:`Foreign` in the place of each foreign object.
 
     Raises:
         Exception: of any type, if the file holds no pickle or is damaged.
@@ -65,13 +67,13 @@ def read_outline(path: str | Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
             with archive.open(name) as file:
-                return _load(file)
+                return _load(file), True
     with Path(path).open("rb") as file:
         content = _load(file)
-        if isinstance(content, int):  # torch's magic number
+        if is_torch := isinstance(content, int):  # torch's magic number
             for _ in range(LEGACY_HEADER):
                 content = _load(file)
-        return content
+        return content, is_torch
 
 
 def _load(file: IO[bytes]) -> Any:

@@ -189,6 +189,8 @@ TORCH_FILE = saved(LSTM, torch.save)
         (TORCH_FILE[:-1], "found a damaged or cut zip archive, such as torch writes: copy or download it"),
         (TORCH_FILE[:30], "found a damaged or cut zip archive"),
         (safetensors.torch.save(LSTM)[:-1], "found a damaged or cut safetensors file"),
+        (b"\x08", "found another kind of file, or a damaged one"),
+        (pickle.dumps(LSTM), "found a plain pickle: in the program that wrote it, save the weights alone, torch.save("),
         (pickle.dumps([1, 2]), "found a list: in the program that wrote it, save the weights alone"),
         (bytes(100), "found another kind of file, or a damaged one: copy or download it again"),
         (b"\x89PNG\r\n\x1a\n", "found a PNG image"),

@@ -114,7 +114,7 @@ def test_atomic_write_sends_the_content_through_a_named_pipe(pipe):
 
 
 def test_atomic_write_refuses_a_pipe_that_nobody_reads_before_the_block(pipe):
-    with pytest.raises(OSError, match="pipe"), atomic_write(pipe):
+    with pytest.raises(OSError, match="no process reads this pipe: start the reader first"), atomic_write(pipe):
         pytest.fail("the block ran")
 
 
