@@ -128,6 +128,7 @@ def test_pipe_as_output_without_a_reader_is_refused_in_one_line(run, tmp_path, m
 # Law 3.
 
 
+@pytest.mark.slow
 def test_generate_prints_words_that_the_terminal_cannot_encode_as_escapes(model_files, corpus_folder):
     for path in corpus_folder.iterdir():
         path.write_text(path.read_text(encoding="utf-8").replace("word", "語"), encoding="utf-8")
