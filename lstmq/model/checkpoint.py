@@ -1,6 +1,7 @@
 """Saves and loads checkpoints. Loading never runs code from the file."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
@@ -11,7 +12,7 @@ from lstmq.files import atomic_write
 from lstmq.model.checkpoint_file import CheckpointError, list_keys, read_tensors
 from lstmq.model.config import ModelConfig
 from lstmq.model.lstm import LSTMModel
-from lstmq.model.state_dict import check_tensors, expected_shapes, infer_config, plain_state, strip_prefixes
+from lstmq.model.state_dict import check_tensors, expected_shapes, infer_config, is_tied, plain_state, strip_prefixes
 
 
 def save_checkpoint(model: LSTMModel, path: str | Path) -> None:
@@ -80,6 +81,7 @@ def load_checkpoint(path: str | Path, dropout: float = ModelConfig.dropout) -> L
         state, prefix = strip_prefixes(plain_state(content))
         config = infer_config(state, dropout)
         check_tensors(state, config)
+        config = replace(config, tied=is_tied(state))
     if prefix:
         warnings.warn(f"{path}: removed the prefix {prefix} from its keys", InputNote, stacklevel=2)
     model = LSTMModel(config)

@@ -46,7 +46,7 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]
 
 
 def infer_config(state: Mapping[str, Tensor], dropout: float) -> ModelConfig:
-    """Return the config that the shapes of the tensors imply. The model is tied if both matrices are equal.
+    """Return the config that the shapes of the tensors imply, but for whether the model is tied.
 
     Raises:
         CheckpointError: if the state dict is not that of an :class:`~lstmq.LSTMModel`.
@@ -58,9 +58,16 @@ def infer_config(state: Mapping[str, Tensor], dropout: float) -> ModelConfig:
     nlayers = sum(key.startswith("rnn.weight_ih_l") for key in state)
     if not nlayers:
         raise CheckpointError(f"expected LSTM layers from rnn.weight_ih_l0 on, found {list_keys(state)}: {ELSEWHERE}")
-    # Copies are tied too: moving, casting or saving each tensor by itself ends the sharing of memory.
-    tied = torch.equal(state["encoder.weight"], state["decoder.weight"])
-    return ModelConfig(ntoken=ntoken, ninp=ninp, nhid=nhid, nlayers=nlayers, dropout=dropout, tied=tied)
+    return ModelConfig(ntoken=ntoken, ninp=ninp, nhid=nhid, nlayers=nlayers, dropout=dropout)
+
+
+def is_tied(state: Mapping[str, Tensor]) -> bool:
+    """Return whether embedding and decoder are one matrix, in a state dict whose tensors were checked.
+
+    Copies count too: moving, casting or saving each tensor by itself ends the sharing of memory.
+    """
+    encoder, decoder = state["encoder.weight"], state["decoder.weight"]
+    return encoder.dtype == decoder.dtype and torch.equal(encoder, decoder)
 
 
 def check_tensors(state: Mapping[str, Tensor], config: ModelConfig) -> None:
@@ -115,7 +122,7 @@ def _advice(state: Mapping[str, Tensor], key: str) -> str:
 def _other_network(state: Mapping[str, Tensor]) -> str:
     """Return what the recurrent layers are if they are not those of a plain LSTM, judging by names and shapes."""
     matrices = {key: value for key, value in state.items() if RECURRENT.fullmatch(key) and value.dim() == 2}
-    gates = {value.shape[0] / value.shape[1] for value in matrices.values() if value.shape[1]}
+    gates = [value.shape[0] / value.shape[1] for value in matrices.values() if value.shape[1]]
     name = {3.0: "GRU", 1.0: "plain RNN"}.get(next(iter(gates), 4.0), "LSTM")
     kinds = (
         (any(key.endswith("_reverse") for key in matrices), f"a bidirectional {name}"),
