@@ -39,7 +39,7 @@ def read_tensors(path: str | Path) -> object:
     """
     check_input(path)
     if not (start := read_start(path)):
-        raise CheckpointError(f"{path} is empty: expected a checkpoint")
+        raise CheckpointError(f"{path} is empty: expected a checkpoint; {AGAIN}")
     try:
         if not (found := _describe_file(path, start)):
             return _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path)
@@ -77,11 +77,11 @@ def _describe_file(path: str | Path, start: bytes) -> str:
     if kind := describe_text(start):
         shown = show(start[:40].decode(errors="replace"))
         return f"text that starts with {shown}: pass the file with the weights" if kind == "text" else kind
-    if zipfile.is_zipfile(path):
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            return f"a damaged or cut zip archive, such as torch writes: {AGAIN}"
         with zipfile.ZipFile(path) as archive:
             return _describe_zip(archive)
-    if start.startswith(b"PK"):
-        return f"a damaged or cut zip archive, such as torch writes: {AGAIN}"
     return describe_binary(start, SAVE_WEIGHTS)
 
 
