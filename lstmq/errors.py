@@ -1,8 +1,18 @@
-"""The error that several packages raise, and errors as one line. This module does not import torch."""
+"""Errors and warnings that several packages raise, and errors as one line. This module does not import torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lstmq.escaping import show
+
+
+class InputNote(UserWarning):
+    """What was changed while an input was read, such as a byte order mark that was removed."""
+
+
+class InputWarning(InputNote):
+    """An input can be read, but may not be what was meant."""
 
 
 class QuantizationError(ValueError):
@@ -20,11 +30,11 @@ class QuantizationError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error as one line.
+    """Return the message of an error as one line, with control characters as escapes.
 
     The name of the error's type comes first, except for ``ValueError`` and ``OSError``, whose messages say enough.
     """
-    message, kind = " ".join(str(error).split()), type(error).__name__
+    message, kind = show(" ".join(str(error).split())), type(error).__name__
     if message and isinstance(error, ValueError | OSError):
         return message
     return f"{kind}: {message}" if message else kind

@@ -14,14 +14,16 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @st.composite
-def configs(draw, max_ntoken=40, max_width=12, max_layers=3):
-    """Draw the shape of a small model."""
+def configs(draw, max_ntoken=40, max_width=12, max_layers=3, min_width=1):
+    """Draw the shape of a small model, tied or not."""
+    tied, nhid = draw(st.booleans()), draw(st.integers(min_width, max_width))
     return ModelConfig(
         ntoken=draw(st.integers(2, max_ntoken)),
-        ninp=draw(st.integers(1, max_width)),
-        nhid=draw(st.integers(1, max_width)),
+        ninp=nhid if tied else draw(st.integers(min_width, max_width)),
+        nhid=nhid,
         nlayers=draw(st.integers(1, max_layers)),
         dropout=draw(st.sampled_from([0.0, 0.5])),
+        tied=tied,
     )
 
 

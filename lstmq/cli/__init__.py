@@ -15,6 +15,7 @@ from lstmq.cli.export import export_command
 from lstmq.cli.fetch import fetch_command
 from lstmq.cli.gate import gate_command
 from lstmq.cli.generate import generate_command
+from lstmq.cli.output import echo, safe_output
 from lstmq.cli.quantize import quantize_command
 from lstmq.cli.report import report_command
 from lstmq.cli.train import train_command
@@ -25,6 +26,10 @@ class OneLineErrors(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
+        with safe_output():
+            self._main(*args, **kwargs)
+
+    def _main(self, *args: Any, **kwargs: Any) -> None:
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.exceptions.NoArgsIsHelpError as error:
@@ -39,7 +44,7 @@ class OneLineErrors(click.Group):
             message = str(error)
         except (RuntimeError, MemoryError) as error:  # such as torch's, if the model does not fit into memory
             message = str(error).partition("\n")[0] or type(error).__name__
-        click.echo(f"lstmq: error: {' '.join(message.split())}", err=True)
+        echo(f"lstmq: error: {' '.join(message.split())}", err=True)
         sys.exit(2)
 
 

@@ -10,7 +10,8 @@ import click
 
 from lstmq import __version__
 from lstmq.cli.options import FILE, Files, model_options, stream_options
-from lstmq.files import atomic_write
+from lstmq.cli.output import echo_beside
+from lstmq.files import atomic_write, is_stdout
 from lstmq.progress import progress
 from lstmq.quantization import ALL, SCHEMES, select_schemes
 
@@ -53,7 +54,8 @@ def compare_command(
     from lstmq.comparison import compare, describe_machine
     from lstmq.workload import load_workload, user_errors
 
-    console = Console()
+    line_out = echo_beside(json_file)
+    console = Console(stderr=is_stdout(json_file))
     workload = load_workload(**files, tokens=tokens, spec=spec)
     console.print(workload.speed.model, highlight=False, markup=False)
     with atomic_write(json_file) if json_file else nullcontext() as json_path:  # fails now if it cannot be written
@@ -68,7 +70,7 @@ def compare_command(
         console.print()
         notes = [*provenance(workload, machine, selected), report.describe_spread(rows), report.describe_setup(rows)]
         for line in (*notes, *(f"not measured: {name}, which needs {need}" for name, need in left_out.items())):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            line_out(line)
         if json_path:
             document = report.comparison_json(rows, workload, machine, bptt)
             json_path.write_text(json.dumps(document | {"lstmq": __version__}, indent=2) + "\n", encoding="utf-8")

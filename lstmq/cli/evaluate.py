@@ -5,6 +5,7 @@ from typing import Unpack
 import click
 
 from lstmq.cli.options import Files, model_options, quantize_for, scheme_option, stream_options
+from lstmq.cli.output import echo
 from lstmq.progress import progress
 from lstmq.quantization import FLOAT32
 
@@ -27,5 +28,5 @@ def evaluate_command(*, engine: str | None, tokens: int | None, bptt: int, schem
             advance(window.tokens)
     loss = mean_loss(windows)
     name = "as stored" if scheme == FLOAT32 and not isinstance(model, LSTMModel) else scheme
-    click.echo(f"{name}: {subject.origin}")
-    click.echo(f"loss {loss:.6f} nats per token, perplexity {perplexity(loss):,.2f}")
+    echo(f"{name}: {subject.origin}")
+    echo(f"loss {loss:.6f} nats per token, perplexity {perplexity(loss):,.2f}")

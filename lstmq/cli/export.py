@@ -7,6 +7,7 @@ import click
 
 from lstmq import __version__
 from lstmq.cli.options import FILE, Files, model_options, stream_options
+from lstmq.cli.output import echo_beside
 from lstmq.files import atomic_write, check_folder
 from lstmq.quantization import FLOAT32, SCHEMES
 
@@ -48,6 +49,7 @@ def export_command(
     if int8 and scheme not in (None, INT8):
         raise click.UsageError(f"--int8 means --scheme {INT8}, found --scheme {scheme}")
     scheme = scheme or (INT8 if int8 else FP32)
+    line_out = echo_beside(out)
     check_folder(out)
     subject = load_text_subject(**files, tokens=tokens, at_most=DEFAULT_TOKENS)
     model = cast(OnnxModel, quantize(subject.model, scheme, engine))
@@ -67,6 +69,6 @@ def export_command(
                 f"not written: expected a loss within {tolerance:.2g} of torch's {float32:.6f}, found {loss:.6f}"
             )
         size = path.stat().st_size
-    click.echo(f"{out}: {scheme}, {size / 1e6:.2f} MB, read back and evaluated on:")
-    click.echo(origin)
-    click.echo(f"loss {loss:.6f} nats per token, {loss - float32:+.6f} from torch's float32")
+    line_out(f"{out}: {scheme}, {size / 1e6:.2f} MB, read back and evaluated on:")
+    line_out(origin)
+    line_out(f"loss {loss:.6f} nats per token, {loss - float32:+.6f} from torch's float32")

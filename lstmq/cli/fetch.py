@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lstmq.cli.options import FOLDER
+from lstmq.cli.output import echo
 from lstmq.progress import progress_bar
 
 NAMES = ("wikitext-2", "checkpoint")  # the keys of lstmq.workload.ASSETS, which imports torch
@@ -34,6 +35,6 @@ def fetch_command(*, what: str, dest: Path, source: str | None) -> None:
             update = partial(bar.update, bar.add_task(name, total=None))
             origin = fetch(asset, dest, source, lambda size, total: update(completed=size, total=total or None))  # noqa: B023
         how = f"fetched from {origin}, verified" if origin else "already there, verified"
-        click.echo(f"{name}: {asset.path(dest)} ({how})")
+        echo(f"{name}: {asset.path(dest)} ({how})")
         if isinstance(asset, PinnedCheckpoint):
-            click.echo(f"SHA-256 {asset.pin(dest)}, pinned in {asset.lock(dest)}")
+            echo(f"SHA-256 {asset.pin(dest)}, pinned in {asset.lock(dest)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from lstmq.cli.options import FILE
+from lstmq.cli.output import echo_beside
 from lstmq.figures import check_figure_path
 from lstmq.files import atomic_write, check_folder
 
@@ -34,6 +35,7 @@ def gate_command(
     from lstmq import report
     from lstmq.gate import judge_run, load_limits, read_run, select_baseline, worst
 
+    line_out = echo_beside(markdown, plot)
     if plot:
         check_figure_path(plot)
     if markdown:
@@ -50,7 +52,7 @@ def gate_command(
         notes.append(f"{baseline_file}: {which}")
     verdicts = judge_run(run, baseline)
     for line in (*notes, "", *report.verdict_lines(verdicts), "", report.conclusion(verdicts)):
-        click.echo(line)
+        line_out(line)
     if markdown:
         with atomic_write(markdown) as path:
             path.write_text("\n".join(report.verdict_markdown(verdicts, notes)) + "\n", encoding="utf-8")

@@ -8,7 +8,8 @@ from typing import TextIO, Unpack
 import click
 
 from lstmq.cli.options import FILE, SEED, Files, model_options, quantize_for, scheme_option
-from lstmq.files import atomic_write
+from lstmq.escaping import show
+from lstmq.files import atomic_write, is_stdout
 from lstmq.progress import progress
 
 WORDS_PER_LINE = 20
@@ -42,6 +43,7 @@ def generate_command(
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
     text = generate(model, subject.dictionary, words, temperature, generator)
+    out = None if is_stdout(out) else out
     with ExitStack() as stack:
         file: TextIO = sys.stdout
         if out:
@@ -49,5 +51,5 @@ def generate_command(
         # On a terminal, the text itself shows the progress, and a bar would overwrite it.
         advance = stack.enter_context(progress("generating", words, shown=bool(out) or not sys.stdout.isatty()))
         for count, word in enumerate(text, start=1):
-            file.write(word + (" " if count % WORDS_PER_LINE and count < words else "\n"))
+            file.write((word if out else show(word)) + (" " if count % WORDS_PER_LINE and count < words else "\n"))
             advance(1)

@@ -6,6 +6,7 @@ from typing import Unpack, cast
 import click
 
 from lstmq.cli.options import FILE, Files, model_options
+from lstmq.cli.output import echo_beside
 from lstmq.files import check_folder
 
 NATIVE = "int8-native"
@@ -25,8 +26,9 @@ def quantize_command(*, engine: str | None, scheme: str, out: Path, **files: Unp
     from lstmq.quantization.native import NativeModel, save_native
     from lstmq.workload import load_text_subject
 
+    line_out = echo_beside(out)
     check_folder(out)
     subject = load_text_subject(**files)
     model = cast(NativeModel, quantize(subject.model, scheme, engine))
-    save_native(model, subject.dictionary, out)
-    click.echo(f"{out}: {scheme}, {out.stat().st_size / 1e6:.2f} MB, read back; made from {subject.origin}")
+    size = save_native(model, subject.dictionary, out)
+    line_out(f"{out}: {scheme}, {size / 1e6:.2f} MB, read back; made from {subject.origin}")

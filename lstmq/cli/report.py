@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from lstmq.cli.options import FILE, FOLDER
+from lstmq.cli.output import echo, echo_beside
 from lstmq.figures import check_figure_path, check_matplotlib
 from lstmq.files import atomic_write, check_folder
 from lstmq.progress import progress
@@ -36,6 +37,7 @@ def report_command(
     """
     from lstmq import report
 
+    line_out = echo_beside(markdown, html, plot, history)
     if plot:
         check_figure_path(plot)
     if history:
@@ -58,13 +60,14 @@ def report_command(
         raise ValueError(f"expected runs of lstmq's benchmarks, found none among {len(files):,} files")
     if skipped:
         more = ", ..." if len(skipped) > 1 else ""
-        click.echo(f"lstmq: skipped {len(skipped):,} files without a run of this version: {skipped[0]}{more}", err=True)
+        echo(f"lstmq: skipped {len(skipped):,} files without a run of this version: {skipped[0]}{more}", err=True)
     of_scheme = [summary for summary in summaries if summary.scheme == scheme and summary.is_valid]
     if history and not of_scheme:
         found = ", ".join(sorted({summary.scheme for summary in summaries if summary.is_valid})) or "none"
         raise ValueError(f"expected runs of {scheme} that are not too noisy to plot, found: {found}")
     groups = report.group_summaries(summaries)
-    click.echo("\n".join(report.report_text(groups)))
+    for line in report.report_text(groups):
+        line_out(line)
     if markdown:
         with atomic_write(markdown) as path:
             path.write_text("\n".join(report.report_markdown(groups)) + "\n", encoding="utf-8")

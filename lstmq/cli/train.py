@@ -8,8 +8,10 @@ from click.core import ParameterSource
 
 from lstmq.cli.interrupts import interrupts
 from lstmq.cli.options import FILE, FOLDER, SEED, threads_option
+from lstmq.cli.output import echo, echo_beside
 from lstmq.errors import prefix_errors
 from lstmq.figures import check_figure_path
+from lstmq.files import is_stdout
 from lstmq.model import ModelConfig
 from lstmq.progress import progress
 from lstmq.training import DTYPES, OPTIMIZERS, TrainConfig
@@ -18,16 +20,20 @@ if TYPE_CHECKING:
     from lstmq.training import EpochResult, StepResult
 
 SHAPE, CONFIG = ModelConfig(dropout=0.2), TrainConfig()
-SHAPE_OPTIONS = ("ninp", "nhid", "nlayers", "dropout")
+WIDTH_OPTIONS = ("ninp", "nhid", "nlayers", "tied")  # which a checkpoint determines
+SHAPE_OPTIONS = (*WIDTH_OPTIONS, "dropout")
 LEARNING_RATES = {"sgd": CONFIG.lr, "adamw": 0.001}
 
 
 @click.command("train")
 @click.option("--corpus", type=FOLDER, help="Folder of text, or wikitext-2 after a fetch. [bundled sample]")
 @click.option("--out", type=FILE, required=True, help="Checkpoint of the best model, .safetensors or .pth.")
+@click.option("--init", "init_file", type=FILE, help="Checkpoint to start from. [random weights]")
+@click.option("--vocabulary", type=FOLDER, help="Corpus that the checkpoint was trained on. [--corpus]")
 @click.option("--ninp", type=int, default=SHAPE.ninp, help="Width of the embedding.")
 @click.option("--nhid", type=int, default=SHAPE.nhid, help="Width of the LSTM's hidden state.")
 @click.option("--nlayers", type=int, default=SHAPE.nlayers, help="Number of LSTM layers.")
+@click.option("--tied", is_flag=True, help="Share one matrix between embedding and decoder.")
 @click.option("--dropout", type=float, default=SHAPE.dropout, help="Probability of dropout.")
 @click.option("--epochs", type=int, default=CONFIG.epochs, help="Number of epochs.")
 @click.option("--batch-size", type=int, default=CONFIG.batch_size, help="Columns, over all processes together.")
@@ -56,6 +62,8 @@ def train_command(
     *,
     corpus: Path | None,
     out: Path,
+    init_file: Path | None,
+    vocabulary: Path | None,
     device: str,
     resume: bool,
     save_every: float,
@@ -65,40 +73,48 @@ def train_command(
 ) -> None:
     """Train a model on a corpus.
 
-    Follows PyTorch's word language model example, and keeps the model with the best validation loss. Continue an
-    interrupted run with --resume; on a CPU it ends with the same bits. Several processes share the work under
-    torchrun: torchrun --nproc-per-node 2 -m lstmq train ...
+    Follows PyTorch's word language model example, and keeps the model with the best validation loss. Start from any
+    checkpoint that lstmq loads with --init. Continue an interrupted run with --resume; on a CPU it ends with the same
+    bits. Several processes share the work under torchrun: torchrun --nproc-per-node 2 -m lstmq train ...
     """
     import torch
 
     from lstmq import training
-    from lstmq.model import LSTMModel, perplexity
-    from lstmq.text import Corpus
+    from lstmq.model import LSTMModel, load_checkpoint, perplexity
     from lstmq.training import TrainingError
-    from lstmq.workload import find_corpus
+    from lstmq.workload import check_vocabulary, describe_unknown, find_corpus, load_text
 
-    if plot_file and not log_file:
-        raise click.UsageError("--plot draws what --log writes: give both")
+    line_out = echo_beside(log_file, plot_file)
+    if plot_file and (not log_file or is_stdout(log_file)):
+        raise click.UsageError("--plot draws what --log writes to a file: give both")
     if plot_file:
         check_figure_path(plot_file)
     files = [path for path in (out, log_file, plot_file) if path]
     if len(set(files)) < len(files):
         raise click.UsageError("--out, --log and --plot must be different files")
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if init_file and (shape_options := given.intersection(WIDTH_OPTIONS)):
+        raise click.UsageError(f"--init determines the shape of the model: omit --{min(shape_options)}")
     state = training.read_state(out, resume)
     cannot_resume = f"cannot resume from {training.resume_path(out)}"
     if state is not None:
         with prefix_errors(cannot_resume, TrainingError, TrainingError):
             settings = training.saved_settings(state)
-        given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         options |= {name: settings[name] for name in options.keys() - given}
     elif options["lr"] is None:
         options["lr"] = LEARNING_RATES[options["optimizer"]]
     config = TrainConfig(**{name: value for name, value in options.items() if name not in SHAPE_OPTIONS})
     with training.process_group(device) as (torch_device, writes):
-        text = Corpus(find_corpus(corpus))
-        shape = ModelConfig(ntoken=len(text.dictionary), **{name: options[name] for name in SHAPE_OPTIONS})
-        model = LSTMModel(shape, torch.Generator().manual_seed(config.seed)).to(torch_device)
-        trainer = training.Trainer(model, text.train, text.valid, config)
+        folder = find_corpus(corpus)
+        text = load_text(folder, vocabulary)
+        describe_unknown(text.train, text.dictionary, f"the train split of {folder}")
+        if init_file and state is None:
+            model = load_checkpoint(init_file, options["dropout"])
+            check_vocabulary(init_file, model.config, text.dictionary, vocabulary or folder)
+        else:
+            shape = ModelConfig(ntoken=len(text.dictionary), **{name: options[name] for name in SHAPE_OPTIONS})
+            model = LSTMModel(shape, torch.Generator().manual_seed(config.seed))
+        trainer = training.Trainer(model.to(torch_device), text.train, text.valid, config)
         if state is not None:
             with prefix_errors(cannot_resume, TrainingError, TrainingError):
                 trainer.restore(state)
@@ -114,7 +130,7 @@ def train_command(
 
             def on_epoch(result: "EpochResult", seconds: float) -> None:
                 if writes:
-                    click.echo(_format_epoch(result, config.epochs, seconds))
+                    line_out(_format_epoch(result, config.epochs, seconds))
 
             advance(trainer.epoch * trainer.steps + trainer.step)
             outputs = training.Outputs(best=out, log=log, save_every=save_every, writes=writes)
@@ -123,12 +139,12 @@ def train_command(
             if writes:
                 is_last = trainer.epoch == config.epochs
                 where = "the end" if is_last else f"epoch {trainer.epoch + 1}, step {trainer.step}"
-                click.echo(f"lstmq: interrupted at {where}: go on with --resume", err=True)
+                echo(f"lstmq: interrupted at {where}: go on with --resume", err=True)
             raise SystemExit(130)
         outputs.delete_state()
         if writes:
             best = trainer.best_loss
-            click.echo(f"best validation loss {best:.4f}, perplexity {perplexity(best):,.2f}: {out}")
+            line_out(f"best validation loss {best:.4f}, perplexity {perplexity(best):,.2f}: {out}")
             if log_file and plot_file:
                 training.plot_log(log_file, plot_file)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from lstmq.comparison import INSTRUCTION_SETS, Machine
+from lstmq.files import read_input
 from lstmq.gate.statistics import ConfidenceInterval, Figure, Sample
 from lstmq.gate.verdicts import MEASURE_MORE, Outcome, Verdict, decide, format_number
 from lstmq.quantization import SCHEMES
@@ -76,7 +77,7 @@ def load_limits(path: Path) -> Limits:
         OSError: if it cannot be read.
     """
     try:
-        tables: dict[str, Any] = msgspec.to_builtins(tomllib.loads(path.read_text(encoding="utf-8")))  # dates as text
+        tables: dict[str, Any] = msgspec.to_builtins(tomllib.loads(read_input(path).decode("utf-8")))  # dates as text
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
         raise ValueError(f"{path}: {error}") from None
     if unknown := tables.keys() - {*SCHEMES, *OTHER_CASES}:

@@ -1,10 +1,10 @@
 from .base import EngineModel as EngineModel
 from .base import Hidden as Hidden
 from .base import LanguageModel as LanguageModel
-from .checkpoint import CheckpointError as CheckpointError
 from .checkpoint import load_checkpoint as load_checkpoint
-from .checkpoint import read_tensors as read_tensors
 from .checkpoint import save_checkpoint as save_checkpoint
+from .checkpoint_file import CheckpointError as CheckpointError
+from .checkpoint_file import read_tensors as read_tensors
 from .config import ModelConfig as ModelConfig
 from .evaluation import WindowLoss as WindowLoss
 from .evaluation import evaluate as evaluate

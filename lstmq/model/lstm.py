@@ -48,6 +48,8 @@ class LSTMModel(LanguageModel):
             self.encoder = nn.Embedding.from_pretrained(table, freeze=False)  # type: ignore[no-untyped-call] # torch's
             self.rnn = nn.LSTM(config.ninp, config.nhid, config.nlayers, dropout=between_layers)
             self.decoder = nn.Linear(config.nhid, config.ntoken)
+        if config.tied:
+            self.decoder.weight = self.encoder.weight
         # An empty tensor that has the dtype and device of the hidden state. A quantized model may have no parameters.
         self.register_buffer("_state", torch.empty(0), persistent=False)
         self.init_weights(generator)
@@ -61,6 +63,11 @@ class LSTMModel(LanguageModel):
             self.decoder.bias.zero_()
             for weight in self.rnn.parameters():
                 weight.uniform_(-bound, bound, generator=generator)
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether embedding and decoder share one matrix, because of the config or because somebody tied them later."""
+        return self.decoder.weight is self.encoder.weight
 
     def init_hidden(self, bsz: int) -> Hidden:
         """Return the zero state for ``bsz`` columns, in the dtype of the model."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,8 @@ class ModelSize:
     Attributes:
         total: size of the whole model as one file.
         parts: for each direct child with a state, its size as a file. Each file has a header of its own, so the parts
-            add up to more than ``total``, by about 1,000 bytes per part.
+            add up to more than ``total``, by about 1,000 bytes per part. A tensor that several parts share counts in
+            the first of them.
     """
 
     total: int
@@ -33,7 +34,8 @@ class ModelSize:
 def model_size(model: nn.Module) -> ModelSize:
     """Return the bytes of ``torch.save(model.state_dict())``, for the whole model and for each of its parts.
 
-    Nothing is written, and the bytes are counted without being kept in memory.
+    Tensors that share memory, such as tied weights, count once. Nothing is written, and the bytes are counted without
+    being kept in memory.
 
     Args:
         model: any module.
@@ -46,13 +48,25 @@ def model_size(model: nn.Module) -> ModelSize:
         >>> size.parts["encoder"] // 1000  # 50,000 weights of 4 bytes, and a header
         201
     """
-    parts = {name: _count_bytes(child) for name, child in model.named_children() if child.state_dict()}
-    return ModelSize(total=_count_bytes(model), parts=parts)
+    parts, counted = {}, set[int]()
+    for name, child in model.named_children():
+        if state := child.state_dict():
+            addresses = {key: value.untyped_storage().data_ptr() for key, value in state.items() if _is_dense(value)}
+            for key in [key for key, address in addresses.items() if address in counted]:
+                del state[key]
+            parts[name] = _count_bytes(state)
+            counted |= {*addresses.values()} - {0}  # 0 is the address of everything that is empty
+    return ModelSize(total=_count_bytes(model.state_dict()), parts=parts)
 
 
-def _count_bytes(module: nn.Module) -> int:
+def _is_dense(value: object) -> bool:
+    """Return whether this is a tensor with one storage. The state of quantized modules also holds other objects."""
+    return isinstance(value, Tensor) and value.layout is torch.strided
+
+
+def _count_bytes(state: dict[str, Any]) -> int:
     counter = _Counter()
-    torch.save(module.state_dict(), cast("IO[bytes]", counter))
+    torch.save(state, cast("IO[bytes]", counter))
     return counter.bytes
 
 

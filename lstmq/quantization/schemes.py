@@ -102,12 +102,14 @@ def select_schemes(
 
 def _unmet_need(scheme: str, model: "nn.Module") -> str:
     """Return what a scheme needs to quantize the model here and does not have; empty if it has all."""
-    from lstmq.model import LSTMModel
+    from lstmq.model import LanguageModel, LSTMModel
 
     if missing := SCHEMES[scheme].missing():
         return missing
     if SCHEMES[scheme].language_models_only and not isinstance(model, LSTMModel):
-        return f"an LSTMModel, found {type(model).__name__}"
+        is_engine = isinstance(model, LanguageModel)
+        hint = "" if is_engine else " (load_checkpoint makes one of a state dict with the tutorial's keys)"
+        return f"an LSTMModel, found {type(model).__name__}{hint}"
     return ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Template
 
 from lstmq import __version__
+from lstmq.escaping import escape_markdown, markdown_item, show
 from lstmq.report.plots import PLOTS, Tables, plot_svg
 from lstmq.report.summaries import SchemeSummary, changed_figures, describe_changes
 from lstmq.report.tables import markdown_row, text_table
@@ -23,7 +24,7 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: its text.
+        text: its text, in one line.
         kind: ``changed`` if the figure differs from the first row, an outcome, or empty.
     """
 
@@ -52,7 +53,7 @@ def table_cells(table: Sequence[SchemeSummary]) -> list[list[Cell]]:
             }
         kinds = {header: CHANGED for header, figure in MARKED.items() if figure in changed}
         kinds["verdict"] = str(row.outcome)
-        rows.append([Cell(text=texts[header], kind=kinds.get(header, "")) for header in HEADERS])
+        rows.append([Cell(text=show(texts[header]), kind=kinds.get(header, "")) for header in HEADERS])
     return rows
 
 
@@ -79,7 +80,7 @@ def change_sentences(group: Tables) -> list[str]:
 
 
 def report_text(groups: Sequence[Tables]) -> list[str]:
-    """Return the tables as lines of text. A star marks a changed figure."""
+    """Return the tables as lines of text. A star marks a changed figure, and control characters are escapes."""
     lines = []
     for group in groups:
         lines += [heading(group[0]), *(f"- {sentence}" for sentence in change_sentences(group))]
@@ -87,21 +88,26 @@ def report_text(groups: Sequence[Tables]) -> list[str]:
             rows = [[cell.text + "*" * (cell.kind == CHANGED) for cell in row] for row in table_cells(table)]
             lines += ["", f"{table[0].scheme}:", *text_table(HEADERS, rows)]
         lines.append("")
-    return [*lines, "*: differs from the first row; for speed, the intervals are apart"]
+    return [*map(show, lines), "*: differs from the first row; for speed, the intervals are apart"]
 
 
 def report_markdown(groups: Sequence[Tables]) -> list[str]:
-    """Return the tables as lines of Markdown. A changed figure is bold."""
+    """Return the tables as lines of Markdown, which shows text as it is. A changed figure is bold."""
     lines = []
     for group in groups:
-        lines += [f"### {heading(group[0])}", "", *(f"- {sentence}" for sentence in change_sentences(group))]
+        lines += [f"### {escape_markdown(heading(group[0]))}", "", *map(markdown_item, change_sentences(group))]
         for table in group:
-            lines += ["", f"**{table[0].scheme}**", "", markdown_row(HEADERS)]
+            lines += ["", f"**{escape_markdown(table[0].scheme)}**", "", markdown_row(HEADERS)]
             lines.append(f"|---|{'---:|' * (len(HEADERS) - 3)}---|---|")
             for row in table_cells(table):
-                lines.append(markdown_row(f"**{c.text}**" if c.kind in (CHANGED, "FAIL") else c.text for c in row))
+                lines.append(markdown_row(map(_markdown_cell, row)))
         lines.append("")
     return lines
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return f"**{text}**" if cell.kind in (CHANGED, "FAIL") else text
 
 
 def report_html(groups: Sequence[Tables], title: str) -> str:
@@ -112,9 +118,9 @@ def report_html(groups: Sequence[Tables], title: str) -> str:
 
     sections = [
         {
-            "heading": heading(group[0]),
-            "sentences": change_sentences(group),
-            "tables": [{"scheme": table[0].scheme, "rows": table_cells(table)} for table in group],
+            "heading": show(heading(group[0])),
+            "sentences": [show(sentence) for sentence in change_sentences(group)],
+            "tables": [{"scheme": show(table[0].scheme), "rows": table_cells(table)} for table in group],
             "plots": [
                 {"name": name, "light": image(name, group, dark=False), "dark": image(name, group, dark=True)}
                 for name in PLOTS

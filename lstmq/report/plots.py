@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lstmq.escaping import escape_math
 from lstmq.figures import check_figure_path, save_figure
 from lstmq.gate import Conditions
 from lstmq.quantization import FLOAT32
@@ -29,7 +30,7 @@ def _plot_speedups(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> N
             [row.speedup.median - row.speedup.lower for row in rows],
             [row.speedup.upper - row.speedup.median for row in rows],
         ]
-        drawn = axes.errorbar(x, medians, yerr=ends, fmt="o", capsize=3, label=table[0].scheme)
+        drawn = axes.errorbar(x, medians, yerr=ends, fmt="o", capsize=3, label=escape_math(table[0].scheme))
         limits = [(at, row.least_speedup) for at, row in zip(x, rows, strict=True) if row.least_speedup is not None]
         at, limit = zip(*limits, strict=True) if limits else ((), ())
         axes.plot(at, limit, "_", markersize=14, color=drawn[0].get_color())
@@ -40,7 +41,9 @@ def _plot_times(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None
     """Plot microseconds per token of the schemes and of float32."""
     for table in tables:
         rows = [row for row in table if row.is_measured]
-        axes.plot([places[row.torch] for row in rows], [row.us for row in rows], "o-", label=table[0].scheme)
+        axes.plot(
+            [places[row.torch] for row in rows], [row.us for row in rows], "o-", label=escape_math(table[0].scheme)
+        )
     rows = [row for row in tables[0] if row.is_measured]
     axes.plot([places[row.torch] for row in rows], [row.us_float32 for row in rows], "s--", label=FLOAT32)
     axes.set(ylabel="us/token", ylim=(0, None))
@@ -55,11 +58,11 @@ def _plot_sizes(axes: "Axes", tables: Tables, places: Mapping[str, int]) -> None
             bottom = 0.0
             at = places[row.torch] + width * (number - (len(tables) - 1) / 2)
             for part, size in row.parts:
-                label = "_" if part in colors else part
+                label = "_" if part in colors else escape_math(part)
                 color = colors.setdefault(part, f"C{len(colors)}")
                 axes.bar([at], [size / 1e6], 0.9 * width, bottom, color=color, label=label)
                 bottom += size / 1e6
-    axes.set(ylabel=f"MB: {', '.join(table[0].scheme for table in tables)}")
+    axes.set(ylabel=f"MB: {', '.join(escape_math(table[0].scheme) for table in tables)}")
 
 
 PLOTS = {"speedup": _plot_speedups, "us/token": _plot_times, "size by part": _plot_sizes}
@@ -76,7 +79,7 @@ def plot_summaries(groups: Sequence[Tables], path: Path) -> None:
 
     figure = Figure(figsize=(15, 4.5 * len(groups)), layout="constrained")
     for row, tables in zip(figure.subplots(len(groups), len(PLOTS), squeeze=False), groups, strict=True):
-        row[0].set_title(tables[0][0].machine)
+        row[0].set_title(escape_math(tables[0][0].machine))
         for axes, draw in zip(row, PLOTS.values(), strict=True):
             _draw(axes, draw, tables)
     save_figure(figure, path)
@@ -98,7 +101,7 @@ def plot_svg(name: str, tables: Tables, dark: bool) -> bytes:
 def _draw(axes: "Axes", draw: Callable[["Axes", Tables, Mapping[str, int]], None], tables: Tables) -> None:
     versions = sorted({row.torch for table in tables for row in table}, key=version_key)
     draw(axes, tables, {name: place for place, name in enumerate(versions)})
-    axes.set_xticks(range(len(versions)), versions, rotation=30 if len(versions) > 3 else 0)
+    axes.set_xticks(range(len(versions)), map(escape_math, versions), rotation=30 if len(versions) > 3 else 0)
     axes.set(xlim=(-0.5, len(versions) - 0.5), xlabel="torch")
     if axes.get_legend_handles_labels()[0]:  # empty if nothing was measured
         axes.legend(loc="best", fontsize="small")
@@ -127,6 +130,6 @@ def plot_history(summaries: Iterable[SchemeSummary], path: Path) -> None:
             axes.axvline(dates[place], color="tab:red", linewidth=1)
             at = (dates[place], 0.02)
             axes.annotate(f" {dates[place]:%Y-%m-%d}", at, xycoords=("data", "axes fraction"), rotation=90)
-        axes.set(title=rows[0].machine, ylabel=f"speedup of {rows[0].scheme}", ylim=(0, None))
+        axes.set(title=escape_math(rows[0].machine), ylabel=f"speedup of {escape_math(rows[0].scheme)}", ylim=(0, None))
         axes.tick_params(axis="x", rotation=30)
     save_figure(figure, path)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lstmq.escaping import escape_math
 from lstmq.figures import save_figure
 from lstmq.gate import Outcome, Run, Verdict, ratios
 from lstmq.quantization import FLOAT32
@@ -28,7 +29,7 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
         processes = ratios(seconds[FLOAT32], seconds[scheme])
         slices = enumerate((ratio for process in processes for ratio in process), 1)
         places, measured = zip(*((place, ratio) for place, ratio in slices if ratio is not None), strict=True)
-        slices_axes.plot(places, measured, ".", markersize=4, label=scheme)
+        slices_axes.plot(places, measured, ".", markersize=4, label=escape_math(scheme))
     for number in range(1, len(processes) if schemes else 0):
         slices_axes.axvline(number * len(processes[0]) + 0.5, color="0.85", linewidth=0.7, zorder=0)
     slices_axes.set(xlabel="slice; a line marks a fresh process", ylabel=f"{FLOAT32}'s seconds over the scheme's")
@@ -47,7 +48,7 @@ def plot_run(run: Run, verdicts: Sequence[Verdict], path: Path) -> None:
         interval_axes.errorbar([speedup.median], [place], xerr=ends, fmt="o", color=color, capsize=4)
         if (limit := run.least_speedup(scheme)) is not None:
             interval_axes.plot([limit, limit], [place - 0.3, place + 0.3], color="black", linewidth=2)
-    interval_axes.set_yticks(range(len(schemes)), schemes)
+    interval_axes.set_yticks(range(len(schemes)), map(escape_math, schemes))
     interval_axes.set(xlabel="speedup, all blocks, 99 % confidence interval; black: limit")
     interval_axes.set(xlim=(0, None), ylim=(max(1, len(schemes)) - 0.5, -0.5))
     save_figure(figure, path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from lstmq.files import check_input
 from lstmq.gate import Conditions, ConfidenceInterval, Outcome, Run, RunError, exact, read_run, scheme_outcome
 from lstmq.quantization import FLOAT32
 
@@ -81,10 +82,15 @@ def find_run_files(paths: Iterable[Path]) -> list[Path]:
 
     Raises:
         ValueError: if a folder has none.
+        OSError: if a given file does not exist, or is a pipe or a device.
     """
     files: list[Path] = []
     for path in paths:
-        found = sorted(file for file in path.rglob("*.json") if file.is_file()) if path.is_dir() else [path]
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*.json") if file.is_file())
+        else:
+            check_input(path)
+            found = [path]
         if not found:
             raise ValueError(f"{path}: expected saved runs, found no .json in it")
         files += found

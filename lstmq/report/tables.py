@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lstmq.comparison import ComparisonRow, Machine
+from lstmq.escaping import escape_markdown, markdown_item, show
 from lstmq.gate import Outcome, Recording, Verdict, worst
 from lstmq.workload import Workload
 
@@ -96,9 +97,9 @@ def _describe_looks(recording: Recording) -> list[str]:
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return the verdicts as lines of text: a table, then the details."""
+    """Return the verdicts as lines of text: a table, then the details. Control characters are shown as escapes."""
     detailed = [verdict for verdict in verdicts if verdict.details]
-    notes = [f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}" for verdict in detailed]
+    notes = [show(f"{verdict.outcome}  {verdict.case} {verdict.metric}: {verdict.details}") for verdict in detailed]
     return [*text_table(VERDICT_HEADERS, map(_cells, verdicts)), *([""] if notes else []), *notes]
 
 
@@ -113,7 +114,7 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
     for header in headers:
         table.add_column(header, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(show, row))
     # Cells hold text of other programs, so rich must not read it as markup, and must not cut it off.
     file = StringIO()
     Console(file=file, width=10_000, markup=False, emoji=False, color_system=None).print(table)
@@ -121,19 +122,19 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
 
 
 def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
-    """Return the verdicts as Markdown: a heading, a table, and the notes as a list."""
+    """Return the verdicts as Markdown: a heading, a table, and the notes as a list. All show text as it is."""
     header = [markdown_row([*VERDICT_HEADERS, ""]), "|---|---|---|---|---:|---|---|"]
     lines = [f"### lstmq: {worst(verdicts)}", "", *header]
     for verdict in verdicts:
-        outcome, *cells = _cells(verdict)
+        outcome, *cells = map(escape_markdown, (*_cells(verdict), verdict.details))
         is_calm = verdict.outcome in (Outcome.PASS, Outcome.UNJUDGED)
-        lines.append(markdown_row([outcome if is_calm else f"**{outcome}**", *cells, verdict.details]))
-    return [*lines, "", *(f"- {note}" for note in notes)]
+        lines.append(markdown_row([outcome if is_calm else f"**{outcome}**", *cells]))
+    return [*lines, "", *map(markdown_item, notes)]
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """Return a row of a Markdown table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    """Return a row of a Markdown table. The cells are Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 def conclusion(verdicts: Sequence[Verdict]) -> str:

@@ -1,19 +1,19 @@
 """Reads text as word ids: :class:`Dictionary` and :class:`Corpus`."""
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
+
+from lstmq.text.reading import read_words
 
 EOS = "<eos>"  # ends each line
 UNK = "<unk>"  # replaces unknown words
 SPLITS = ("train", "valid", "test")
 # The names in PyTorch's word language model example, and those that WikiText is published under.
 FILE_NAMES = ("{}.txt", "wiki.{}.tokens", "wiki.{}.raw")
-CHUNK_BYTES = 1 << 16  # lines longer than this are read in parts
 
 
 class Dictionary:
@@ -70,9 +70,11 @@ class Dictionary:
 
 
 class Corpus:
-    """The train, valid and test splits of a folder of text, as word ids.
+    r"""The train, valid and test splits of a folder of text, as word ids.
 
-    Words are separated by white space. Each line ends with the word ``<eos>``.
+    The ids are those of the tutorial's code: Python's universal newlines (``\n``, ``\r\n`` and ``\r``) end lines, any
+    Unicode white space separates words, and each line ends with the word ``<eos>``. A byte order mark at the start of
+    a file is removed, with a warning of the category :class:`~lstmq.errors.InputNote`.
 
     Args:
         folder: contains ``train.txt``, ``valid.txt`` and ``test.txt`` in UTF-8. The names that WikiText is published
@@ -86,6 +88,7 @@ class Corpus:
 
     Raises:
         ValueError: if a split is missing, ambiguous, empty or not UTF-8, or a word is not in the dictionary.
+        OSError: if a split is not a regular file, or cannot be read.
 
     Example:
         >>> from lstmq import Corpus
@@ -105,11 +108,22 @@ class Corpus:
         self.train, self.valid, self.test = (_read_ids(path, to_idx) for path in paths)
 
 
+def unknown_share(ids: Tensor, dictionary: Dictionary) -> float | None:
+    """Return which share of the ids is ``<unk>``; ``None`` if the dictionary has no such word.
+
+    Args:
+        ids: int64, any shape but empty.
+        dictionary: the words of the ids.
+    """
+    unknown = dictionary.word2idx.get(UNK)
+    return None if unknown is None else int((ids == unknown).sum()) / ids.numel()
+
+
 def _find_split(folder: Path, split: str) -> Path:
     if not folder.is_dir():
         raise ValueError(f"no such corpus folder: {folder}")
     names = [name.format(split) for name in FILE_NAMES]
-    found = [name for name in names if (folder / name).is_file()]
+    found = [name for name in names if (folder / name).exists()]
     if not found:
         raise ValueError(f"no {split} split in {folder}: expected {' or '.join(names)}")
     if len(found) > 1:
@@ -120,30 +134,8 @@ def _find_split(folder: Path, split: str) -> Path:
 def _read_ids(path: Path, to_idx: Callable[[str], int]) -> Tensor:
     """Return the ids of a file's words. Memory is eight bytes per token, because an array holds no int objects."""
     ids = array("q")
-    with path.open("rb") as file:
-        for words, is_line_end in _read_parts(path, file):
-            ids.extend(map(to_idx, words))
-            if is_line_end:
-                ids.append(to_idx(EOS))
-    if not ids:
-        raise ValueError(f"{path} is empty: expected text")
+    for words, is_line_end in read_words(path):
+        ids.extend(map(to_idx, words))
+        if is_line_end:
+            ids.append(to_idx(EOS))
     return torch.frombuffer(ids, dtype=torch.int64)  # shares the array's memory
-
-
-def _read_parts(path: Path, file: IO[bytes]) -> Iterator[tuple[list[str], bool]]:
-    """Yield the words of each line, and ``True``. A long line comes in several parts; only the last has ``True``."""
-    offset = 0  # of the part, in bytes
-    rest = b""  # the start of a word that the last chunk cut
-    in_line = False
-    while (chunk := file.readline(CHUNK_BYTES)) or in_line:
-        part = rest + chunk
-        in_line = len(chunk) == CHUNK_BYTES and not chunk.endswith(b"\n")
-        # End the part after a space or a tab. In UTF-8, these bytes are never part of another character.
-        end = 1 + max(part.rfind(b" "), part.rfind(b"\t")) if in_line else len(part)
-        if not end and len(part) > CHUNK_BYTES:
-            raise ValueError(f"{path} is not text: no space or tab in {CHUNK_BYTES:,} bytes after byte {offset:,}")
-        try:
-            yield part[:end].decode("utf-8").split(), not in_line
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8: {error.reason} at byte {offset + error.start:,}") from None
-        offset, rest = offset + end, part[end:]

@@ -1,11 +1,12 @@
 """The log of a training run: :class:`TrainingLog` writes it, :func:`plot_log` draws it."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from lstmq.figures import save_figure
-from lstmq.files import atomic_write
+from lstmq.files import atomic_write, check_replaceable, is_stdout
 
 
 class TrainingLog:
@@ -15,20 +16,21 @@ class TrainingLog:
     more values. A resumed run repeats the steps after its last save, so their lines are removed first.
 
     Args:
-        path: the file; ``None`` writes nothing.
+        path: the file; ``-`` is standard output, and ``None`` writes nothing.
         epoch: number of finished epochs. A new run has 0.
         step: number of finished steps of the next epoch.
 
     Raises:
         ValueError: if a resumed run finds another file than a log.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written, or is a pipe or a device.
     """
 
     def __init__(self, path: Path | None, epoch: int = 0, step: int = 0) -> None:
-        self._file = None
-        if path:
-            if path.exists() and not path.is_file():
-                raise ValueError(f"expected a file for the log, because a resumed run reads it, found {path}")
+        self._file: TextIO | None = None
+        if is_stdout(path):
+            self._file = sys.stdout
+        elif path:
+            check_replaceable(path)
             lines = [] if (epoch, step) == (0, 0) else _lines_before(path, epoch, step)
             with atomic_write(path) as temporary:
                 temporary.write_text("".join(lines), encoding="utf-8")
@@ -43,7 +45,7 @@ class TrainingLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file:
+        if self._file and self._file is not sys.stdout:
             self._file.close()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lstmq.files import atomic_write, check_folder
+from lstmq.files import atomic_write, check_replaceable
 from lstmq.model import ModelConfig, read_tensors, save_checkpoint
 from lstmq.training.config import TrainConfig
 from lstmq.training.log import TrainingLog
@@ -66,9 +66,9 @@ def read_state(out: Path, resume: bool) -> Any:
 
     Raises:
         ValueError: if a new run would overwrite an unfinished one, there is nothing to resume, or the state is damaged.
-        OSError: if the folder of ``out`` does not exist.
+        OSError: if the folder of ``out`` does not exist, or ``out`` is no regular file.
     """
-    check_folder(out)
+    check_replaceable(out)
     path = resume_path(out)
     if path.exists():
         if not resume:

@@ -1,12 +1,15 @@
 from .assets import ASSETS as ASSETS
 from .assets import PinnedCheckpoint as PinnedCheckpoint
+from .corpora import check_vocabulary as check_vocabulary
+from .corpora import describe_unknown as describe_unknown
+from .corpora import find_corpus as find_corpus
+from .corpora import load_text as load_text
+from .corpora import sample_folder as sample_folder
 from .custom import load_user_workload as load_user_workload
 from .custom import user_errors as user_errors
 from .download import fetch as fetch
 from .loading import DEFAULT_TOKENS as DEFAULT_TOKENS
-from .loading import find_corpus as find_corpus
 from .loading import load_text_subject as load_text_subject
 from .loading import load_workload as load_workload
-from .loading import sample_folder as sample_folder
 from .subject import Subject as Subject
 from .subject import Workload as Workload

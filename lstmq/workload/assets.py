@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import pooch
 
 from lstmq.errors import one_line
-from lstmq.files import atomic_write
+from lstmq.files import atomic_write, check_input, read_input
 from lstmq.model import CheckpointError, ModelConfig, load_checkpoint
 
 DATA = Path("data")  # in the current folder
@@ -110,7 +110,7 @@ class PinnedCheckpoint:
         lock = self.lock(folder)
         if not lock.exists():
             return None
-        sha256, _, _ = lock.read_text(encoding="utf-8", errors="replace").partition(" ")
+        sha256, _, _ = read_input(lock).decode(errors="replace").partition(" ")
         if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
             raise FetchError(f"{lock}: expected 64 hexadecimal digits, found {sha256[:64]!r}; delete it to fetch again")
         return sha256
@@ -123,7 +123,7 @@ class PinnedCheckpoint:
     def is_good(self, folder: Path) -> bool:
         """Return whether the checkpoint has the SHA-256 in the lock file."""
         pin, path = self.pin(folder), self.path(folder)
-        return pin is not None and path.exists() and pooch.file_hash(path) == pin
+        return pin is not None and path.is_file() and pooch.file_hash(path) == pin
 
     def install(self, download: Path, folder: Path) -> None:
         """Verify keys, shapes and values, write the lock file, and move the checkpoint."""
@@ -175,9 +175,10 @@ def file_name(asset: Asset) -> str:
 
 def _verify(path: Path, known_hash: str) -> None:
     """Compare a file with its known hash. The algorithm ``git`` is that of ``git hash-object``."""
+    check_input(path)
     algorithm, _, expected = known_hash.partition(":")
     if algorithm == "git":
-        data = path.read_bytes()
+        data = read_input(path)
         found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     else:
         found = pooch.file_hash(path, alg=algorithm)

@@ -7,8 +7,9 @@ import torch
 from lstmq.model import LanguageModel, LSTMModel, ModelConfig, load_checkpoint
 from lstmq.quantization.native import is_native_file, load_native
 from lstmq.quantization.onnx import read_onnx
-from lstmq.text import Corpus, batchify, next_words
-from lstmq.workload.assets import CHECKPOINT, DATA, WIKITEXT_2, Asset
+from lstmq.text import batchify, next_words
+from lstmq.workload.assets import CHECKPOINT, DATA, WIKITEXT_2
+from lstmq.workload.corpora import check_vocabulary, describe_unknown, fetched, find_corpus, load_text
 from lstmq.workload.custom import first_steps, load_user_workload
 from lstmq.workload.subject import Subject, Workload
 
@@ -102,62 +103,30 @@ def load_text_subject(
     checkpoint = checkpoint or _default_checkpoint(folder)
     exported = read_onnx(checkpoint) if checkpoint.suffix == ".onnx" else None
     words = exported.dictionary if exported else None
-    text = Corpus(folder, Corpus(find_corpus(vocabulary)).dictionary if vocabulary else words)
+    text = load_text(folder, vocabulary, words)
     if exported:
         model: LanguageModel = exported.model
     elif is_native_file(checkpoint):
         model = load_native(checkpoint, text.dictionary)
     else:
         model = load_checkpoint(checkpoint).eval()
-    if model.config.ntoken != len(text.dictionary):
-        raise ValueError(
-            f"{checkpoint} is of another vocabulary: it knows {model.config.ntoken:,} words, "
-            f"{vocabulary or folder} has {len(text.dictionary):,}"
-        )
+    check_vocabulary(checkpoint, model.config, text.dictionary, vocabulary or folder)
     stream = first_steps(next_words(batchify(text.test, 1)), tokens, at_most, of_words=True)
     model_name, text_name = (path.name if path.is_absolute() else path for path in (checkpoint, folder))
-    origin = f"{model_name}, {_shape(model.config)}, on {len(stream) + 1:,} tokens of {text_name}'s test split"
+    what = f"{text_name}'s test split"
+    origin = f"{model_name}, {_shape(model.config)}, on {len(stream) + 1:,} tokens of {what}"
+    if unknown := describe_unknown(stream.targets, text.dictionary, what):
+        origin += f", {unknown}"
     return Subject(model=model, dictionary=text.dictionary, stream=stream, origin=origin)
-
-
-def find_corpus(corpus: Path | None) -> Path:
-    """Return the folder of a corpus.
-
-    Args:
-        corpus: a folder; ``wikitext-2`` for the downloaded corpus, unless the current folder has one of this name;
-            ``None`` for the bundled sample.
-
-    Raises:
-        ValueError: if ``wikitext-2`` was not downloaded.
-    """
-    if corpus is None:
-        return sample_folder()
-    if str(corpus) != WIKITEXT_2.name or corpus.is_dir():
-        return corpus
-    return _fetched(WIKITEXT_2)
-
-
-def sample_folder() -> Path:
-    """Return the folder of the bundled sample, in the installed package or in ``data/`` of a checkout."""
-    package = Path(__file__).parents[1]
-    installed = package / "sample"
-    return installed if installed.is_dir() else package.parent / "data" / "sample"
 
 
 def _default_checkpoint(folder: Path) -> Path:
     """Return the downloaded checkpoint for the downloaded corpus, else the checkpoint in the folder of the corpus."""
     if str(folder) == WIKITEXT_2.name or folder.resolve() == WIKITEXT_2.path(DATA).resolve():
-        return _fetched(CHECKPOINT)
+        return fetched(CHECKPOINT)
     if (folder / SAMPLE_CHECKPOINT).is_file():
         return folder / SAMPLE_CHECKPOINT
     raise ValueError(f"the corpus {folder} needs a checkpoint: pass one that was trained on its words")
-
-
-def _fetched(asset: Asset) -> Path:
-    path = asset.path(DATA)
-    if not path.exists():
-        raise ValueError(f"no such file or folder: {path}. To use {WIKITEXT_2.name}, run `lstmq fetch` first")
-    return path
 
 
 def _shape(config: ModelConfig) -> str:

@@ -18,7 +18,9 @@ def test_evaluate_prints_loss_and_perplexity(run, model_files):
 def test_evaluate_without_options_reads_the_whole_test_split_of_the_sample(run):
     result = run("evaluate")
     assert result.exit_code == 0, result.output
-    assert "float32: lstm.safetensors, 2750/96/96/2, on 7,883 tokens of sample's test split\n" in result.output
+    assert (
+        "float32: lstm.safetensors, 2750/96/96/2, on 7,883 tokens of sample's test split, 2.7% <unk>\n" in result.output
+    )
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8", "bf16"])

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from lstmq import Corpus, generate, quantize
-from lstmq.workload.loading import load_text_subject, sample_folder
+from lstmq.workload.corpora import sample_folder
+from lstmq.workload.loading import load_text_subject
 
 
 def test_generate_prints_20_words_per_line_and_repeats_them_with_the_same_seed(run):

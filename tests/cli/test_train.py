@@ -268,7 +268,7 @@ def test_two_processes_end_where_one_ends_except_for_rounding(text, tmp_path):
         (DIVERGE, r"epoch 1, step \d+: the loss is .* lower the learning rate"),
         (["--device", "abacus"], "no device 'abacus'"),
         (["--device", "meta"], "no device 'meta': expected cpu or cuda"),
-        (["--plot", "x.png"], "--plot draws what --log writes: give both"),
+        (["--plot", "x.png"], "--plot draws what --log writes to a file: give both"),
         (["--log", "log", "--plot", "x.gif"], "expected a .png, .svg or .pdf to draw to, found x.gif"),
         (["--log", "log", "--plot", "no/such/x.png"], "no such folder to draw to: no/such"),
         (["--out", "no/such/m.pth"], "no such folder to write to: .*no/such"),

@@ -1,11 +1,13 @@
 """Laws of checkpoints.
 
-1. A saved model loads with the same bits.
-2. Any other file is refused in one line that names it, and no code in it runs.
+1. A saved model loads with the same bits, and tied if it was tied.
+2. Any other file is refused in one line that names it, and no code in it runs. ``test_checkpoint_kinds.py`` has the
+   lines.
 """
 
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmq import ModelConfig, quantize
+from lstmq import LSTMModel, ModelConfig, quantize
 from lstmq.model import checkpoint
 from lstmq.model.checkpoint import CheckpointError
 from strategies import models
@@ -41,13 +43,13 @@ def refusal(path):
 
 @formats
 @settings(max_examples=20)
-@given(model=models(), dropout=st.sampled_from([0.0, 0.2]))
+@given(model=models(min_width=2), dropout=st.sampled_from([0.0, 0.2]))
 def test_load_checkpoint_returns_the_bits_that_save_checkpoint_wrote(tmp_path_factory, suffix, model, dropout):
     path = tmp_path_factory.mktemp("checkpoint") / f"model{suffix}"
     checkpoint.save_checkpoint(model, path)
     loaded = checkpoint.load_checkpoint(path, dropout)
-    c = model.config
-    assert loaded.config == ModelConfig(ntoken=c.ntoken, ninp=c.ninp, nhid=c.nhid, nlayers=c.nlayers, dropout=dropout)
+    assert loaded.config == replace(model.config, dropout=dropout)
+    assert loaded.is_tied == model.config.tied
     state = loaded.state_dict()
     assert list(state) == list(model.state_dict())
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
@@ -135,7 +137,7 @@ def test_load_checkpoint_refuses_a_key_that_is_not_text_and_shows_line_breaks_es
     torch.save(dict(model.state_dict()) | {3: torch.ones(1)}, tmp_path / "number.pth")
     assert "expected a state dict of plain tensors" in refusal(tmp_path / "number.pth")
     torch.save(dict(model.state_dict()) | {"two\nlines": torch.ones(1)}, tmp_path / "lines.pth")
-    assert r"unexpected: the key 'two\nlines'" in refusal(tmp_path / "lines.pth")
+    assert r"unexpected: the key two\nlines:" in refusal(tmp_path / "lines.pth")
 
 
 def test_save_checkpoint_refuses_a_quantized_model(tmp_path, model):
@@ -144,16 +146,12 @@ def test_save_checkpoint_refuses_a_quantized_model(tmp_path, model):
     assert not list(tmp_path.iterdir())
 
 
-def test_load_checkpoint_refuses_a_small_file_that_claims_a_huge_tensor(tmp_path, model):
-    """With a stride of 0, one number appears billions of times. Copied into a model, it would need that much memory."""
-    huge = {"encoder.weight": torch.zeros(1).expand(10**9, 16), "decoder.weight": torch.zeros(1).expand(10**9, 8)}
+def test_load_checkpoint_refuses_a_small_file_that_claims_a_huge_tensor(tmp_path):
+    """With a stride of 0, one number appears billions of times. Copying or comparing it would take ages."""
+    model = LSTMModel(ModelConfig(ntoken=30, ninp=16, nhid=16, nlayers=1))
+    huge = {key: torch.zeros(1).expand(10**9, 16) for key in ("encoder.weight", "decoder.weight")}
     torch.save(dict(model.state_dict()) | huge | {"decoder.bias": torch.zeros(1).expand(10**9)}, tmp_path / "huge.pth")
     assert "expected 64,000,000,000 bytes for encoder.weight, found 4" in refusal(tmp_path / "huge.pth")
-
-
-def test_load_checkpoint_refuses_the_state_of_a_quantized_model(tmp_path, model):
-    torch.save(quantize(model).state_dict(), tmp_path / "int8.pth")
-    assert "found Python objects or code, which is never run" in refusal(tmp_path / "int8.pth")
 
 
 class Bomb:
@@ -170,20 +168,8 @@ class Bomb:
 def test_load_checkpoint_does_not_run_code(tmp_path, model, dump):
     path, trace = tmp_path / "bomb.pth", tmp_path / "trace"
     dump(dict(model.state_dict()) | {"bomb": Bomb(trace)}, path)
-    assert "Python objects or code, which is never run" in refusal(path)
+    assert "found Python objects (" in refusal(path)
     assert not trace.exists()
-
-
-def test_load_checkpoint_refuses_a_pickled_model(tmp_path, model):
-    torch.save(model, tmp_path / "whole.pth")
-    assert "Python objects or code" in refusal(tmp_path / "whole.pth")
-
-
-@formats
-def test_load_checkpoint_refuses_an_empty_file(tmp_path, suffix):
-    path = tmp_path / f"empty{suffix}"
-    path.touch()
-    assert refusal(path) == "FILE is empty: expected a checkpoint"
 
 
 @formats
@@ -211,12 +197,6 @@ def test_load_checkpoint_of_a_damaged_file_fails_in_one_line_or_loads(tmp_path, 
                 assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
         except CheckpointError as error:
             assert "\n" not in str(error)
-
-
-@pytest.mark.parametrize("content", [b"hello, world, this is text\n", b"PK\x03\x04 no zip", bytes(100), b"\x89PNG\r\n"])
-def test_load_checkpoint_refuses_another_kind_of_file(tmp_path, content):
-    (tmp_path / "other.pth").write_bytes(content)
-    assert "expected" in refusal(tmp_path / "other.pth")
 
 
 def test_load_checkpoint_names_a_missing_file(tmp_path):

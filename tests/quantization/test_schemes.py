@@ -134,7 +134,9 @@ def test_select_schemes_without_names_selects_the_default_schemes(model):
 def test_select_schemes_leaves_out_schemes_that_do_not_support_the_model():
     selected, left_out = select_schemes(["all", "int8"], nn.Sequential(nn.Linear(2, 2)))
     assert selected == ("int8", "int8-embedding", "int8-embedding4", "bf16")
-    assert set(left_out.values()) == {"an LSTMModel, found Sequential"}
+    assert set(left_out.values()) == {
+        "an LSTMModel, found Sequential (load_checkpoint makes one of a state dict with the tutorial's keys)"
+    }
 
 
 def test_select_schemes_leaves_out_schemes_whose_packages_are_missing(model, monkeypatch):

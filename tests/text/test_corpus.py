@@ -3,6 +3,7 @@
 1. A dictionary is a bijection between words and ids, in the order of their first occurrence.
 2. The ids of a corpus spell its text, and the text that they spell reads as the same ids.
 3. A corpus that is given a dictionary adds no word: unknown words become ``<unk>``.
+4. What the tutorial's code reads has the ids that the tutorial's code gives it. ``test_reading.py`` has the rest.
 """
 
 import random
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lstmq import Corpus, Dictionary
-from lstmq.text.corpus import CHUNK_BYTES
+from lstmq.text.corpus import unknown_share
 from strategies import lines, texts, words
 
 SPLITS = ("train", "valid", "test")
@@ -86,33 +87,11 @@ def test_corpus_reads_the_names_of_wikitext(tmp_path, name):
     assert corpus.dictionary.idx2word == ["a", "b", "<eos>", "c"]
 
 
-def test_corpus_ends_lines_at_newlines_only_and_words_at_any_white_space(folder):
-    write(folder, [["x"]], [["x"]], [["x"]])
-    (folder / "train.txt").write_bytes(" a\tb\r\n\n\u2028c\u00a0d\x0ce".encode())
-    assert spell(Corpus(folder), "train") == ["a", "b", "<eos>", "<eos>", "c", "d", "e", "<eos>"]
-
-
-@settings(max_examples=20)
-@given(texts, st.integers(64, 90))
-def test_corpus_reads_a_long_line_in_parts_as_if_at_once(folder, text, chunk_bytes):
-    write(folder, text, [[" ".join(line)] * 9 for line in text], text)
-    at_once = Corpus(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lstmq.text.corpus.CHUNK_BYTES", chunk_bytes)
-        in_parts = Corpus(folder)
-    assert in_parts.dictionary.idx2word == at_once.dictionary.idx2word
-    assert torch.equal(in_parts.valid, at_once.valid)
-    assert torch.equal(in_parts.test, at_once.test)
-
-
-@pytest.mark.parametrize("end", ["", " ", "\n", "x"])
-@pytest.mark.parametrize("length", [62, 63, 64, 65, 192])
-def test_corpus_ends_a_line_once_wherever_its_parts_end(folder, length, end, monkeypatch):
-    monkeypatch.setattr("lstmq.text.corpus.CHUNK_BYTES", 64)
-    write(folder, [["w"]], [["w"]], [["w"]])
-    text = ("w " * length)[:length] + end
-    (folder / "test.txt").write_text(text, encoding="utf-8")
-    assert spell(Corpus(folder), "test") == [*text.split(), "<eos>"]
+@given(st.lists(st.integers(0, 3), min_size=1))
+def test_unknown_share_is_the_share_of_ids_of_unk(ids):
+    share = unknown_share(torch.tensor(ids), Dictionary(["a", "<unk>", "b", "c"]))
+    assert share == ids.count(1) / len(ids)
+    assert unknown_share(torch.tensor(ids), Dictionary("abcd")) is None
 
 
 @pytest.mark.parametrize("words_per_line", [9, 199_999])
@@ -155,22 +134,6 @@ def test_corpus_refuses_an_empty_file(corpus_folder):
     (corpus_folder / "valid.txt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"valid.txt is empty"):
         Corpus(corpus_folder)
-
-
-def test_corpus_refuses_a_word_longer_than_a_chunk(corpus_folder):
-    (corpus_folder / "test.txt").write_bytes(b"some\nfew words " + b"x" * (3 * CHUNK_BYTES))
-    with pytest.raises(ValueError, match=r"test.txt is not text: no space or tab in 65,536 bytes after byte 15$"):
-        Corpus(corpus_folder)
-
-
-@settings(max_examples=20)
-@given(texts, st.sampled_from([b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"]))
-def test_corpus_names_the_offset_of_invalid_utf_8(folder, text, invalid):
-    write(folder, text, text, text)
-    head = "".join(" ".join(line) + "\n" for line in text).encode()
-    (folder / "test.txt").write_bytes(head + b"some " + invalid + b" more\n")
-    with pytest.raises(ValueError, match=rf"test.txt is not UTF-8: .* at byte {len(head) + 5:,}\b"):
-        Corpus(folder)
 
 
 def test_corpus_reads_random_bytes_or_refuses_them_in_one_line(corpus_folder):

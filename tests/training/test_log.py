@@ -61,7 +61,7 @@ def test_another_file_is_refused_and_kept(tmp_path, line):
 def test_pipe_is_refused():
     """Reading it would block."""
     reader, writer = os.pipe()
-    with pytest.raises(ValueError, match="expected a file for the log"):
+    with pytest.raises(OSError, match="expected a file to write to, because it is read again, found a"):
         TrainingLog(Path(f"/dev/fd/{writer}"), 1, 0)
     os.close(reader)
     os.close(writer)

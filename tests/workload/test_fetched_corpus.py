@@ -39,7 +39,7 @@ def test_name_finds_the_fetched_corpus_and_checkpoint(fetch_here):
     fetch_here(TEXT, MODEL)
     subject = load_text_subject(NAME)
     assert subject.model.config.ntoken == len(subject.dictionary) == 9
-    assert subject.origin == f"{CHECKPOINT}, 9/4/3/1, on 400 tokens of {Path('data', NAME)}'s test split"
+    assert subject.origin == f"{CHECKPOINT}, 9/4/3/1, on 400 tokens of {Path('data', NAME)}'s test split, 0.0% <unk>"
     assert load_text_subject(Path("data/wikitext-2"), CHECKPOINT, NAME).origin == subject.origin
 
 
@@ -71,7 +71,7 @@ def test_commands_say_how_to_fetch_what_is_missing(fetch_here, fetched, command)
 @pytest.mark.slow
 def test_compare_and_benchmarks_measure_the_fetched_corpus(fetch_here):
     fetch_here(TEXT, MODEL)
-    line = f"{CHECKPOINT}, 9/4/3/1, on 350 tokens of {Path('data', NAME)}'s test split"
+    line = f"{CHECKPOINT}, 9/4/3/1, on 350 tokens of {Path('data', NAME)}'s test split, 0.0% <unk>"
     compared = run("compare", "--corpus", "wikitext-2", "--tokens", "350")
     assert compared.exit_code == 0
     assert f"measured on: {line}" in compared.stdout

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from lstmq import Corpus, LSTMModel, ModelConfig, evaluate, save_checkpoint
-from lstmq.workload.loading import DEFAULT_TOKENS, load_text_subject, load_workload, sample_folder
+from lstmq.errors import InputWarning
+from lstmq.workload.corpora import sample_folder
+from lstmq.workload.loading import DEFAULT_TOKENS, load_text_subject, load_workload
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -94,7 +96,9 @@ def test_vocabulary_makes_other_words_unknown(corpus_folder, checkpoint_file, tm
     other.mkdir()
     for split in ("train", "valid", "test"):
         (other / f"{split}.txt").write_text("word3 never seen\n", encoding="utf-8")
-    subject = load_text_subject(other, checkpoint_file, vocabulary=corpus_folder)
+    with pytest.warns(InputWarning, match="66.7% of other's test split is <unk>, so a loss says little about it"):
+        subject = load_text_subject(other, checkpoint_file, vocabulary=corpus_folder)
+    assert subject.origin.endswith(", on 4 tokens of other's test split, 66.7% <unk>")
     words = [subject.dictionary.idx2word[idx] for idx in ids_of(subject)]
     assert words == ["word3", "<unk>", "<unk>", "<eos>"]
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lstmq.errors import one_line, prefix_errors
-from lstmq.files import atomic_write
+from lstmq.files import atomic_write, check_input
 from lstmq.model import ModelConfig
 from lstmq.quantization.native.model import NativeModel
 from lstmq.quantization.native.weights import check_state
@@ -23,8 +23,10 @@ from lstmq.text import Dictionary
 FORMAT, VERSION = "lstmq int8-native", "1"
 
 
-def save_native(model: NativeModel, dictionary: Dictionary, path: Path) -> None:
-    """Write a model completely or not at all. The file is read back and compared before it replaces an old one.
+def save_native(model: NativeModel, dictionary: Dictionary, path: Path) -> int:
+    """Write a model completely or not at all, and return its bytes.
+
+    The file is read back and compared before it replaces an old one.
 
     Raises:
         ValueError: if the file does not hold what was written.
@@ -38,6 +40,7 @@ def save_native(model: NativeModel, dictionary: Dictionary, path: Path) -> None:
         copy = load_native(temporary, dictionary).state_dict()
         if not all(torch.equal(copy[name], tensor) for name, tensor in state.items()):
             raise ValueError(f"{path}: not written, because reading it back gave other numbers")
+        return temporary.stat().st_size
 
 
 def is_native_file(path: Path) -> bool:
@@ -76,6 +79,7 @@ def load_native(path: Path, dictionary: Dictionary) -> NativeModel:
 
 
 def _metadata(path: Path) -> dict[str, str]:
+    check_input(path)
     with safe_open(path, framework="pt") as file:
         return file.metadata() or {}
 

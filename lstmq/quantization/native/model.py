@@ -1,5 +1,6 @@
 """The int8-native engine: :func:`quantize_native` and :class:`NativeModel`."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,14 +27,16 @@ def quantize_native(model: LSTMModel) -> "NativeModel":
     weights = {name: weight.detach() for name, weight in model.state_dict().items()}
     if bad := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise QuantizationError(f"expected finite numbers in {bad[0]}, found NaN or infinity")
-    sources = {"encoder": "encoder.weight", "decoder": "decoder.weight"}
+    config = replace(model.config, tied=model.is_tied)
+    # Rows of the decoder are quantized as rows of the embedding are, so a tied model has one int8 matrix for both.
+    sources = {"encoder": "encoder.weight"} | ({} if config.tied else {"decoder": "decoder.weight"})
     state = {"decoder.bias": weights["decoder.bias"].clone()}
-    for i in range(model.config.nlayers):
+    for i in range(config.nlayers):
         sources |= {f"layers.{i}.input": f"rnn.weight_ih_l{i}", f"layers.{i}.recurrent": f"rnn.weight_hh_l{i}"}
         state[f"layers.{i}.input.bias"] = weights[f"rnn.bias_ih_l{i}"] + weights[f"rnn.bias_hh_l{i}"]
     for name, source in sources.items():
         state[f"{name}.weight"], state[f"{name}.scale"] = quantize_rows(weights[source])
-    return NativeModel(model.config, state)
+    return NativeModel(config, state)
 
 
 class NativeModel(EngineModel):

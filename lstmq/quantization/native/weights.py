@@ -28,7 +28,7 @@ class LSTMLayer(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """All weights of a model."""
+    """All weights of a model. In a tied model, encoder and decoder are the same tensors."""
 
     encoder: QuantizedRows  # ntoken rows of ninp
     layers: list[LSTMLayer]
@@ -37,7 +37,10 @@ class Weights(NamedTuple):
 
 
 def state_spec(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """Return the dtype and shape of every tensor of a model, by its name in the state dict."""
+    """Return the dtype and shape of every tensor of a model, by its name in the state dict.
+
+    A tied model has no integers and scales of a decoder, because they would be those of the encoder.
+    """
     gates = 4 * config.nhid
     matrices = {"encoder": (config.ntoken, config.ninp), "decoder": (config.ntoken, config.nhid)}
     for i in range(config.nlayers):
@@ -49,6 +52,8 @@ def state_spec(config: ModelConfig) -> dict[str, tuple[torch.dtype, tuple[int, .
         spec[f"{name}.scale"] = (torch.float32, shape[:1])
         if name.endswith(("input", "decoder")):
             spec[f"{name}.bias"] = (torch.float32, shape[:1])
+    if config.tied:
+        del spec["decoder.weight"], spec["decoder.scale"]
     return spec
 
 
@@ -94,4 +99,4 @@ def weights_from_state(state: Mapping[str, Tensor], config: ModelConfig) -> Weig
         LSTMLayer(rows(f"layers.{i}.input"), rows(f"layers.{i}.recurrent"), state[f"layers.{i}.input.bias"])
         for i in range(config.nlayers)
     ]
-    return Weights(rows("encoder"), layers, rows("decoder"), state["decoder.bias"])
+    return Weights(rows("encoder"), layers, rows("encoder" if config.tied else "decoder"), state["decoder.bias"])

@@ -11,6 +11,8 @@ import msgspec
 import torch
 
 from lstmq.errors import prefix_errors
+from lstmq.file_kinds import START, describe_binary, describe_text
+from lstmq.files import read_input
 from lstmq.model import ModelConfig
 from lstmq.quantization.onnx.graph import OPERATORS, graph_signature
 from lstmq.quantization.onnx.session import OnnxModel, missing_packages
@@ -103,7 +105,10 @@ def read_onnx(path: Path) -> OnnxFile:
         raise ValueError(f"{path} needs {needs}")
     import onnx
 
-    content = path.read_bytes()
+    content = read_input(path)
+    found = describe_text(content[:START]) or describe_binary(content[:START])
+    if not content or (found and "ONNX" not in found):
+        raise ValueError(f"{path}: expected an ONNX file, found {found or 'an empty one'}")
     try:
         proto = onnx.load_from_string(content)
     except Exception:  # protobuf has errors of its own

@@ -33,7 +33,7 @@ def to_onnx_model(model: LSTMModel, operators: Sequence[str] = ()) -> "OnnxModel
         QuantizationError: if the model is not float32 or too large, or an operator would stay float32.
     """
     check_float32(model)
-    if (size := sum(weight.nbytes for weight in model.parameters())) > MAX_GRAPH_BYTES:
+    if (size := sum(weight.nbytes for weight in model.state_dict().values())) > MAX_GRAPH_BYTES:
         raise QuantizationError(f"a graph holds 2 GB at most, and the model has {size:,} bytes")
     proto = build_graph(model)
     if operators:
