@@ -2,9 +2,6 @@
 
 The question is whether int8 is slower in the second environment (``here``) than in the first (``there``). tox builds
 both if they do not exist yet; nothing else runs in them. Further arguments go to pytest.
-
-The session uses 12 processes, not 8, because an upgrade is worth some minutes: with 12, the confidence interval leaves
-out the most extreme process at each end, so one process that had bad luck does not decide.
 """
 
 import os
@@ -27,8 +24,8 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(error.stderr or f"tox could not build {' and '.join(names)}", file=sys.stderr)
         return 2
-    options = ["--gate-against", there, "--gate-workers", "12"]
-    return subprocess.run([here, "-P", "-m", "pytest", "benchmarks", *options, *sys.argv[3:]], check=False).returncode
+    command = [here, "-P", "-m", "pytest", "benchmarks", "--gate-against", there, *sys.argv[3:]]
+    return subprocess.run(command, check=False).returncode
 
 
 def find_tox() -> list[str]:

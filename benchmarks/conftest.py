@@ -14,10 +14,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from gating import DEFAULT_LIMITS, Gate
 from lstmq import Workload, report
 from lstmq.errors import one_line
+from lstmq.escaping import show
 from lstmq.files import atomic_write
 from lstmq.gate import KEY, Figure, Outcome, Run, Verdict, judge_session, proposed_limits, run_document, worst
 from lstmq.gate.loops import Round
 from options import add_options
+from saving import check_saving
 
 CLOCK = [0.0]  # the clock of pytest-benchmark, which replays the seconds that the gate measured
 GATE = pytest.StashKey[Gate]()
@@ -136,11 +138,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a missing file, on which pytest-benchmark would fail with a traceback right after this."""
-    compare = config.getoption("benchmark_compare")
-    path = Path(compare) if isinstance(compare, str) else Path()
-    if (len(path.parts) > 2 or path.is_absolute()) and not path.is_file():
-        raise pytest.UsageError(f"--benchmark-compare: no such file: {compare}")
+    """Refuse saved runs that do not exist, and files that cannot be written, before anything is measured."""
+    try:
+        check_saving(config)
+    except (ValueError, OSError) as error:
+        raise pytest.UsageError(one_line(error)) from None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -209,12 +211,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     notes += report.describe_environments(gate.run.recording) if gate.is_measured else []
     notes += [f"baseline: {gate.baseline_note}"] if gate.baseline_note else []
     notes += [f"left out: {scheme}, which needs {need}" for scheme, need in gate.left_out.items()]
+    notes += [f"note: {note}" for note in gate.input_notes]
     conclusion = "interrupted: no conclusion" if gate.exit_code is None else report.conclusion(verdicts)
     if gate.exit_code not in (None, worst(verdicts).exit_code):
         conclusion += f"; but a benchmark failed (exit code {gate.exit_code})"
     limits = "benchmarks/limits.toml" if gate.limits_file == DEFAULT_LIMITS else gate.limits_file
     terminalreporter.section(f"the gate, with the limits of {limits}")
-    for text in (*notes, "", *report.verdict_lines(verdicts), "", conclusion):
+    for text in (*map(show, notes), "", *report.verdict_lines(verdicts), "", conclusion):
         line(text)
     today = datetime.now(UTC).date().isoformat()
     if rows := proposed_limits(verdicts, gate.limits, gate.machine, today, _command(config)):

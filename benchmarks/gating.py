@@ -2,16 +2,17 @@
 
 import math
 import shutil
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
-from pytest_benchmark.storage.file import FileStorage
 
 from lstmq import SCHEMES, ModelConfig
 from lstmq.comparison import describe_machine
+from lstmq.errors import InputNote
 from lstmq.figures import check_figure_path
 from lstmq.gate import (
     AGAINST_SLICES,
@@ -46,6 +47,7 @@ from lstmq.gate.statistics import CONFIDENCE
 from lstmq.progress import progress
 from lstmq.quantization import check_engine, select_schemes
 from lstmq.workload import DEFAULT_TOKENS, load_workload
+from saving import find_saved_runs
 
 AGAINST_SCHEMES = ("int8", "int8-native")  # compared with another environment if the user names no scheme
 DEFAULT_LIMITS = Path(__file__).with_name("limits.toml")  # for the tutorial's shape
@@ -63,6 +65,7 @@ class Gate:
         measures_itself: whether the cases for lstmq itself count: not for a user's model or text, nor if the question
             is about another environment.
         description: the workload, in words.
+        input_notes: what loading it noticed, such as a byte order mark.
         left_out: what a default scheme needs and this environment lacks, by scheme.
         baseline_note: which saved run is the baseline, or why there is none; empty if nobody asked for one.
         cases: schemes whose benchmark finished.
@@ -79,7 +82,7 @@ class Gate:
             ValueError: in one line; or ``OSError``, ``RuntimeError``, ``MemoryError`` from reading files.
         """
         option = config.getoption
-        for name in ("--gate-threads", "--gate-bptt", "--gate-slices"):
+        for name in ("--gate-threads", "--gate-bptt", "--gate-blocks", "--gate-slices"):
             if option(name) is not None and option(name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {option(name)}")
         torch.set_num_threads(option("--gate-threads"))
@@ -87,7 +90,10 @@ class Gate:
         if option("--gate-plot"):
             check_figure_path(option("--gate-plot"))
         files = (option("--gate-corpus"), option("--gate-checkpoint"), option("--gate-vocabulary"))
-        self.workload = load_workload(*files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", InputNote)
+            self.workload = load_workload(*files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"))
+        self.input_notes = [str(warning.message) for warning in caught if issubclass(warning.category, InputNote)]
         self.measures_itself = not any((*files, option("--gate-workload"), option("--gate-against")))
         self.limits_file = self._find_limits(option("--gate-limits"))
         self.limits = load_limits(self.limits_file)
@@ -169,13 +175,7 @@ class Gate:
             if required:
                 raise ValueError("--gate-baseline=require needs --benchmark-compare")
             return None, ""
-        storage = config._benchmarksession.storage
-        if not isinstance(storage, FileStorage):
-            raise ValueError(
-                "--benchmark-compare reads saved runs from files: expected a --benchmark-storage of file://"
-            )
-        paths = storage.query("[0-9][0-9][0-9][0-9]_" if compare is True else compare)
-        runs = map(read_run, reversed(paths))
+        runs = map(read_run, reversed(find_saved_runs(config._benchmarksession.storage, compare)))
         now = conditions(self.machine, self.description, self.plan)
         return select_baseline(runs, now, self.plan.schemes, named=compare is not True, required=required)
 
@@ -255,6 +255,7 @@ def _make_plan(config: pytest.Config, schemes: tuple[str, ...]) -> Plan:
     plan = Plan(
         schemes=schemes,
         looks=option("--gate-looks"),
+        blocks=option("--gate-blocks"),
         tolerance=option("--gate-tolerance"),
         tokens=bptt * math.ceil(MIN_SLICE / bptt),  # whole windows
         bptt=bptt,

@@ -57,6 +57,13 @@ def add_options(group: pytest.OptionGroup) -> None:
         f"[{','.join(map(str, LOOKS))}]",
     )
     add(
+        "--gate-blocks",
+        type=int,
+        default=Plan.blocks,
+        metavar="N",
+        help="number of blocks that each process reads [%(default)s]",
+    )
+    add(
         "--gate-slices",
         type=int,
         metavar="N",

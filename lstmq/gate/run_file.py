@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from lstmq.errors import one_line
+from lstmq.files import read_input
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Seconds
 from lstmq.gate.runs import Run
 from lstmq.gate.verdicts import Verdict
@@ -37,10 +38,9 @@ def read_run(path: Path) -> Run:
         RunError: in one line, if it is not such a file, is damaged, or was saved by another version of lstmq.
         OSError: if there is no such file, or it cannot be read.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise RunError(f"{path}: expected a saved run, found {path.stat().st_size:,} bytes")
+    content = read_input(path, MAX_FILE_BYTES)
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(content)
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise RunError(f"{path}: expected a saved run, found no JSON, or a file that was cut off ({error})") from None
     saved = document.get(KEY) if isinstance(document, dict) else None

@@ -84,10 +84,9 @@ def suite(run_pytest, wide_checkpoint, tmp_path):
     def run(*options, sabotage=None, limits=LIMITS, variables=(), retry=False):
         tables = "".join(f"[{case}]\n{rows}\n" for case, rows in limits.items())
         (tmp_path / "limits.toml").write_text(tables, encoding="utf-8")
-        fake_clock = "fake_clock" in (sabotage or {})
         common = [CHECKOUT / "benchmarks" / "test_evaluation.py", "--gate-limits", tmp_path / "limits.toml"]
         common += ["--gate-corpus", sample_folder(), "--gate-checkpoint", wide_checkpoint, "--gate-tokens", 1000]
-        common += ["--gate-workers", 1, "--gate-slices", 8 if fake_clock else 24]
+        common += ["--gate-looks", 24, "--gate-blocks", 24, "--gate-slices", 1]  # one process
         common += ["--benchmark-storage", f"file://{tmp_path / 'storage'}"]
         for _ in range(3 if retry else 1):
             result = run_pytest(*common, *options, sabotage=sabotage, variables=variables)

@@ -45,7 +45,7 @@ def test_ab_builds_both_and_gates_the_second_against_the_first(run_ab, tmp_path)
     exit_code, calls = run_ab("torch2.13", "torch2.15", "--gate-scheme", "int8")
     assert exit_code == 10  # pytest's
     assert calls[0] == "tox run --notest -e py311-torch2.13,py311-torch2.15"
-    options = f"--gate-against {tmp_path / 'py311-torch2.13'} --gate-workers 12 --gate-scheme int8"
+    options = f"--gate-against {tmp_path / 'py311-torch2.13'} --gate-scheme int8"
     assert calls[-1] == f"py311-torch2.15 -P -m pytest benchmarks {options}"
 
 

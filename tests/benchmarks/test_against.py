@@ -21,7 +21,7 @@ def test_scheme_fails_if_5_percent_slower_and_passes_if_equally_fast(suite, othe
 
 
 def test_scheme_fails_if_10_percent_slower_in_real_seconds(suite, other_python):
-    options = ("--gate-against", other_python(), "--gate-slices=12")
+    options = ("--gate-against", other_python(), "--gate-slices=8")
     limits = {"int8": "size_ratio = { at_least = 2.772 }"}  # without a limit for the speed, which is noisier
     result = suite(*options, sabotage={"int8_slower": 0.1}, limits=limits, retry=True)
     assert result.exit_code == 1, result

@@ -28,7 +28,16 @@ def own(run_pytest, tmp_path):
     shutil.copy(TAGGER / "limits.toml", tmp_path)
 
     def run(*options, **sabotage):
-        few = ["--gate-workers", 1, "--gate-slices", 8, "--benchmark-storage", f"file://{tmp_path / 'storage'}"]
+        few = [
+            "--gate-looks",
+            24,
+            "--gate-blocks",
+            24,
+            "--gate-slices",
+            1,
+            "--benchmark-storage",
+            f"file://{tmp_path / 'storage'}",
+        ]
         common = [CHECKOUT / "benchmarks", "--gate-workload", "tagger.py:workload", *few]
         return run_pytest(*common, *options, sabotage={"fake_clock": 0.01} | sabotage)
 
