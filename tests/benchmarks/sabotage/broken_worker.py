@@ -5,6 +5,8 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from sabotage import Sabotage
 
@@ -12,6 +14,7 @@ from lstmq import evaluate, quantize
 from lstmq.gate import worker
 
 SLICES_BEFORE_KILL = 20
+SLICES_PER_BLOCK = 32
 FLOAT32_SECONDS, INT8_SECONDS = 2.5, 1.0  # of a slice on the fake clock
 
 
@@ -23,6 +26,11 @@ class Saboteur:
         self.generator = random.Random(0)
         self.seconds = 0.0
         self.slices = 0
+        self.slow_slices = range(0)
+        if sabotage.slow_once:
+            with suppress(FileExistsError):
+                Path(sabotage.marker).touch(exist_ok=False)
+                self.slow_slices = range(SLICES_PER_BLOCK) if sabotage.slow_once == "block" else range(10**9)
 
     def quantize(self, model, scheme, engine):
         quantized = quantize(model, scheme, engine)
@@ -34,7 +42,8 @@ class Saboteur:
         if self.slices == SLICES_BEFORE_KILL:
             self.kill()
         scheme = getattr(model, "scheme", None)
-        factor = 1 + self.sabotage.int8_slower if scheme == "int8" else 1
+        slower = 1 if self.slices in self.slow_slices else self.sabotage.int8_slower
+        factor = 1 + slower if scheme == "int8" else 1
         if self.sabotage.fake_clock is not None:
             noise = self.generator.uniform(-1, 1) * self.sabotage.fake_clock
             self.seconds += (INT8_SECONDS if scheme else FLOAT32_SECONDS) * factor * (1 + noise)

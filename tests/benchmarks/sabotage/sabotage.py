@@ -16,6 +16,8 @@ class Sabotage:
         int8_slower: share by which int8 takes longer than it has to.
         fake_clock: if given, workers do not read slices. Their clock shows what a slice would take, give or take this
             share.
+        slow_once: int8 takes twice as long in one ``process`` of the session, or in one ``block``.
+        marker: path of a file that the slow process creates, so that no other process is slow.
         no_dynamic_quantization: removes ``torch.ao.quantization``, as a later torch may do.
         hidden_package: a package that seems not to be installed.
         kill: in the middle of the timing, the worker kills itself (``worker``) or interrupts pytest (``session``).
@@ -26,6 +28,8 @@ class Sabotage:
     broken_schemes: bool = False
     int8_slower: float = 0.0
     fake_clock: float | None = None
+    slow_once: str = ""
+    marker: str = ""
     no_dynamic_quantization: bool = False
     hidden_package: str = ""
     kill: str = ""
