@@ -1,186 +1,156 @@
-"""Judges the sessions that ``run.py`` saved with the gate's own code, and writes the tables of ``README.md``."""
+"""Writes the tables of ``README.md`` from the sessions that ``run.py`` saved."""
 
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
+import msgspec
 from intervals import binomial_interval
+from run import KINDS
 from sessions import Session, read_sessions
 
-from lstmq.comparison import Machine
-from lstmq.gate import EnvironmentRecording, Outcome, Plan, Recording, Run, Verdict, is_noisy, judge_limits, load_limits
+from lstmq.gate import Outcome, Run
 from lstmq.gate.judge_pair import judge_kept_speedup, judge_slower
-from lstmq.gate.limits import CaseLimits, limits_for
-from lstmq.gate.runs import WorkloadDescription
-from lstmq.gate.statistics import interval_over_processes
-from lstmq.quantization import FLOAT32
 
 README = Path(__file__).with_name("README.md")
 MARKER = "<!-- results.py writes what follows -->\n"
-LIMITS = load_limits(Path(__file__).parents[1] / "limits.toml")
-Runs = defaultdict[tuple[str, int], list[Run]]  # by condition and slowdown
-SCHEME = "int8"
-OUTCOMES = (Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.INVALID)
 CONDITIONS = ("idle", "loaded")
-SLOWDOWNS = (2, 5, 10)
-HEADER = [f"| | sessions | {' | '.join(OUTCOMES)} | FAIL's probability |", "|---|---:|---:|---:|---:|---:|---|"]
+OUTCOMES = {0: "PASS", 1: "FAIL", 10: "INCONCLUSIVE", 11: "INVALID", 12: "NOT MEASURED"}  # by exit code
+TOLERANCES = (0.015, 0.02, 0.025)
+SLOWER_BASELINE = 1.2  # how much slower int8 is made in the recorded seconds, to see what a baseline finds
 
 
-def load_run(session: Session, clock: str = "seconds") -> Run:
-    """Return a session as a run that the gate can judge.
+def load_run(session: Session) -> Run:
+    """Return the run of a session."""
+    return msgspec.convert({name: value for name, value in session["run"].items() if name != "verdicts"}, Run)
 
-    Args:
-        session: a line of the file.
-        clock: ``seconds``, or ``wall`` for wall time.
+
+def of_kind(sessions: Sequence[Session], kind: str, condition: str) -> list[Session]:
+    return [session for session in sessions if (session["kind"], session["condition"]) == (kind, condition)]
+
+
+def percent(count: int, trials: int) -> str:
+    """Return the exact 95 % interval of a probability, in percent."""
+    lower, upper = binomial_interval(count, trials)
+    return f"{100 * lower:.1f} to {100 * upper:.1f} %"
+
+
+def outcome_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield the table of exit codes: what the commands gave, for each kind and condition."""
+    yield f"| session | machine | sessions | {' | '.join(OUTCOMES.values())} | not PASS, 95 % | FAIL, 95 % |"
+    yield f"|---|---|---:|{'---:|' * len(OUTCOMES)}---|---|"
+    unchanged = [session for session in sessions if not KINDS[session["kind"]].slower]
+    groups = [(kind, name, of_kind(sessions, kind, name)) for kind in KINDS for name in CONDITIONS]
+    groups += [("all unchanged", "both", unchanged)]
+    for kind, condition, some in groups:
+        if some:
+            codes = Counter(session["exit_code"] for session in some)
+            counts = " | ".join(str(codes[code]) for code in OUTCOMES)
+            intervals = f"{percent(len(some) - codes[0], len(some))} | {percent(codes[1], len(some))}"
+            yield f"| {kind} | {condition} | {len(some)} | {counts} | {intervals} |"
+
+
+def time_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield the table of how long sessions took, and after which look they ended."""
+    yield "| session | machine | seconds: median | least | most | ended after look 1 | 2 | 3 |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|"
+    for kind in KINDS:
+        for condition in CONDITIONS:
+            if some := of_kind(sessions, kind, condition):
+                took = [session["took"] for session in some]
+                looks = Counter(len(session["run"]["recording"]["undecided"]) for session in some)
+                seconds = f"{statistics.median(took):.0f} | {min(took):.0f} | {max(took):.0f}"
+                yield f"| {kind} | {condition} | {seconds} | {looks[1]} | {looks[2]} | {looks[3]} |"
+
+
+def spread_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield the table of measured figures."""
+    yield "| figure | session | sessions | median | standard deviation | least | most |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    for kind in KINDS:
+        runs = [load_run(session) for session in sessions if session["kind"] == kind]
+        for scheme in ("int8", "int8-native"):
+            measured = [run for run in runs if scheme in run.recording.here.seconds]
+            speedups = [run.speedup(scheme).median for run in measured]
+            slower = [judge_slower(run.recording, scheme).figure for run in measured if run.recording.there]
+            for name, figures in (
+                (f"{scheme} speedup", speedups),
+                (f"{scheme} slower", [f.median for f in slower if f]),
+            ):
+                if len(figures) > 1:
+                    ends = f"{min(figures):.3f} | {max(figures):.3f}"
+                    row = f"{statistics.median(figures):.3f} | {statistics.stdev(figures):.4f} | {ends}"
+                    yield f"| {name} | {kind} | {len(figures)} | {row} |"
+
+
+def tolerance_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield the table of verdicts on ``slower`` that other tolerances would have given, from the same seconds.
+
+    A session that ended early cannot look again, so what it leaves open counts as undecided.
     """
-    environments = {
-        name: EnvironmentRecording(
-            protocol=0,
-            lstmq="",
-            location="",
-            pinned=True,
-            machine=Machine(**session["machine"]),
-            models=list(models),
-            absent={},
-            sizes={},  # the file has only a summary of sizes and fidelity
-            fidelity={},
-            seconds={
-                model: [[t and t / 1e6 for t in process] for process in processes]
-                for model, processes in models.items()
-            },
+    yield "| tolerance | unchanged sessions | PASS | undecided | FAIL |"
+    yield "|---:|---:|---:|---:|---:|"
+    unchanged = [session for session in sessions if KINDS[session["kind"]].other and not KINDS[session["kind"]].slower]
+    recordings = [load_run(session).recording for session in unchanged]
+    for tolerance in TOLERANCES:
+        changed = [replace(one, plan=replace(one.plan, tolerance=tolerance)) for one in recordings]
+        worst = Counter(
+            max(
+                (judge_slower(recording, scheme).outcome for scheme in recording.plan.schemes),
+                key=[Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL].index,
+            )
+            for recording in changed
         )
-        for name, models in session[clock].items()
-    }
-    return Run(
-        recording=Recording(plan=Plan(**session["plan"]), slices=[], **environments),
-        workload=WorkloadDescription(speed="", loss="", fingerprint=""),
-        limits=LIMITS,
-        exempt=(),
-        cases=(SCHEME,),
-        date=session["date"],
-    )
+        counts = f"{worst[Outcome.PASS]} | {worst[Outcome.INCONCLUSIVE]} | {worst[Outcome.FAIL]}"
+        yield f"| {tolerance:.1%} | {len(recordings)} | {counts} |"
 
 
-def outcome(run: Run, verdict: Verdict) -> Outcome:
-    """Return the outcome of a verdict, which is invalid if the machine was too noisy."""
-    return Outcome.INVALID if is_noisy(run) else verdict.outcome
+def baseline_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield the table of every default session against every other, as if that was its saved run."""
+    yield "| saved | now | int8 | pairs | PASS | undecided | FAIL |"
+    yield "|---|---|---|---:|---:|---:|---:|"
+    runs = {name: [load_run(session) for session in of_kind(sessions, "default", name)] for name in CONDITIONS}
+    for saved in CONDITIONS:
+        for now in CONDITIONS:
+            for name, slower in (("unchanged", 1.0), ("20 % slower", SLOWER_BASELINE)):
+                pairs = permutations(runs[now], 2) if now == saved else ((a, b) for a in runs[saved] for b in runs[now])
+                outcomes = Counter(judge_kept_speedup(slow_down(b, slower), a, "int8").outcome for a, b in pairs)
+                counts = [outcomes[one] for one in (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL)]
+                yield f"| {saved} | {now} | {name} | {sum(counts)} | {' | '.join(map(str, counts))} |"
 
 
-def judge_against(run: Run) -> Outcome:
-    return outcome(run, judge_slower(run.recording, SCHEME))
+def slow_down(run: Run, factor: float) -> Run:
+    """Return a run in which int8 took so many times as long."""
+    here = run.recording.here
+    slower = [[time and factor * time for time in process] for process in here.seconds["int8"]]
+    here = replace(here, seconds={**here.seconds, "int8": slower})
+    return replace(run, recording=replace(run.recording, here=here))
 
 
-def judge_limit(run: Run) -> Outcome:
-    """Judge the speedup only, because the file has no other figures."""
-    limit = limits_for(LIMITS, SCHEME, run.machine.isa)["speedup"]
-    limits = {SCHEME: CaseLimits(default={"speedup": limit})}
-    return outcome(run, judge_limits(SCHEME, {"speedup": run.speedup(SCHEME)}, limits, run.machine.isa)[0])
-
-
-def judge_baseline(pairs: Iterable[tuple[Run, Run]]) -> list[Outcome]:
-    """Compare the second run of each pair with the first, unless that was too noisy."""
-    return [outcome(now, judge_kept_speedup(now, then, SCHEME)) for then, now in pairs if not is_noisy(then)]
-
-
-def outcomes_row(name: str, outcomes: Sequence[Outcome]) -> str:
-    """Return a row of a table: how often each outcome came, and the exact interval of FAIL's probability."""
-    counts, sessions = Counter(outcomes), len(outcomes)
-    if not sessions:
-        return f"| {name} | 0 | | | | | |"
-    lower, upper = binomial_interval(counts[Outcome.FAIL], sessions)
-    columns = " | ".join(str(counts[outcome]) for outcome in OUTCOMES)
-    return f"| {name} | {sessions} | {columns} | {100 * lower:.1f} to {100 * upper:.1f} % |"
-
-
-def spread_row(name: str, figures: Sequence[float]) -> str:
-    """Return a row of a table: the median, the standard deviation and the extremes of a figure over sessions."""
-    if len(figures) < 2:
-        return f"| {name} | | | |"
-    ends = f"{min(figures):.3f} to {max(figures):.3f}"
-    return f"| {name} | {statistics.median(figures):.3f} | {statistics.stdev(figures):.4f} | {ends} |"
-
-
-def false_alarms(idle: list[Run], loaded: list[Run]) -> Iterator[str]:
-    """Yield the table of sessions with the same code on both sides. In a row, each session is in one pair only."""
-    yield from ["## Unchanged code: false alarms", "", *HEADER]
-    for name, runs in (("idle", idle), ("loaded", loaded)):
-        yield outcomes_row(f"limit, {name}", [judge_limit(run) for run in runs])
-    for name, runs in (("idle", idle), ("loaded", loaded), ("both", idle + loaded)):
-        yield outcomes_row(f"A/B, {name}", [judge_against(run) for run in runs])
-    for name, pairs in {
-        "saved idle, now idle": zip(idle[::2], idle[1::2], strict=False),
-        "saved loaded, now loaded": zip(loaded[::2], loaded[1::2], strict=False),
-        "saved idle, now loaded": zip(idle, loaded, strict=False),
-        "saved loaded, now idle": zip(loaded, idle, strict=False),
-    }.items():
-        yield outcomes_row(f"baseline, {name}", judge_baseline(pairs))
-
-
-def power(runs: Runs) -> Iterator[str]:
-    """Yield the table of sessions with a slower int8."""
-    yield from ["", "## A slower int8: A/B's power", "", *HEADER]
-    for slowdown in SLOWDOWNS:
-        idle, loaded = (runs[condition, slowdown] for condition in CONDITIONS)
-        for name, some in (("idle", idle), ("loaded", loaded), ("both", idle + loaded)):
-            yield outcomes_row(f"{slowdown} % slower, {name}", [judge_against(run) for run in some])
-
-
-def figures(runs: Runs, wall_runs: Runs) -> Iterator[str]:
-    """Yield the table of what was measured."""
-    yield from ["", "## What was measured", ""]
-    yield from ["| | median | sd over sessions | least to most |", "|---|---:|---:|---|"]
-    for name in CONDITIONS:
-        some = runs[name, 0]
-        copies = [interval_over_processes(run.recording.here.copy_ratios()).median for run in some]
-        yield spread_row(f"float32 over its copy, {name}", copies)
-        yield spread_row(f"speedup, {name}", [run.speedup(SCHEME).median for run in some])
-        yield spread_row(f"float32, us/token, {name}", [run.us_per_token(FLOAT32) for run in some])
-        yield spread_row(f"int8 here over int8 there, {name}", [slower(run) for run in some])
-        yield spread_row(f"the same by wall time, {name}", [slower(run) for run in wall_runs[name, 0]])
-    for slowdown in SLOWDOWNS:
-        some = runs["idle", slowdown] + runs["loaded", slowdown]
-        yield spread_row(f"int8 slowed by {slowdown} % over int8 there", [slower(run) for run in some])
-
-
-def slower(run: Run) -> float:
-    """Return the seconds of int8 here over those there."""
-    return judge_slower(run.recording, SCHEME).figure.median
-
-
-def durations(sessions: Sequence[Session]) -> Iterator[str]:
-    """Yield the table of how long a session took, and a line for each machine and day."""
-    yield from ["", "| | seconds a session | load average at its start |", "|---|---|---|"]
-    for name in CONDITIONS:
-        if some := [session for session in sessions if session["condition"] == name]:
-            columns = [[session[key] for session in some] for key in ("took", "load")]
-            cells = [f"{statistics.median(column):.1f} ({min(column):.1f} to {max(column):.1f})" for column in columns]
-            yield f"| {name} | {' | '.join(cells)} |"
+def machine_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield a line for each machine and day."""
     machines = Counter(
-        f"{session['machine']['cpu']} ({session['machine']['isa']}), torch {session['machine']['torch']}, "
-        f"{session['date'][:10]}, {session['condition']}"
+        "{cpu} ({isa}), torch {torch}".format(**session["run"]["recording"]["here"]["machine"])
+        + f", {session['date'][:10]}, {session['condition']}"
         for session in sessions
     )
-    yield from ["", *(f"- {count} sessions: {machine}" for machine, count in machines.items())]
+    yield from (f"- {count} sessions: {machine}" for machine, count in machines.items())
 
 
 def tables(sessions: Sequence[Session]) -> str:
     """Return the tables, in Markdown."""
-    runs, wall_runs = Runs(list), Runs(list)
-    for session in sessions:
-        kind = session["condition"], session["slowdown"]
-        runs[kind].append(load_run(session))
-        wall_runs[kind].append(load_run(session, "wall"))
-    differ = sum(len({*session["sizes"].values()}) > 1 or not session["same_predictions"] for session in sessions)
-    lines = [
-        *false_alarms(runs["idle", 0], runs["loaded", 0]),
-        "",
-        f"Sizes or predictions differed in {differ} of all {len(sessions)} sessions.",
-        *power(runs),
-        *figures(runs, wall_runs),
-        *durations(sessions),
-    ]
-    return "\n".join(lines) + "\n"
+    sections = {
+        "Exit codes": outcome_rows,
+        "Time": time_rows,
+        "Figures": spread_rows,
+        "Other tolerances": tolerance_rows,
+        "Baselines": baseline_rows,
+        "Machines": machine_rows,
+    }
+    return "\n\n".join(f"## {title}\n\n" + "\n".join(rows(sessions)) for title, rows in sections.items()) + "\n"
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from sessions import SESSIONS, Session, append_session, read_sessions
 
 from lstmq import evaluate, load_workload
 from lstmq.gate import KEY
+from lstmq.gate.processes import WORKER
 
 CHECKOUT = Path(__file__).parents[2]
 SABOTAGE = CHECKOUT / "tests" / "benchmarks" / "sabotage"
@@ -73,8 +74,10 @@ def run_session(name: str, others: Mapping[str, str]) -> Session:
         saved = Path(folder, "run.json")
         command = [sys.executable, "-P", "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *kind.options]
         command += ["--gate-seed", str(random.randrange(2**32)), "--benchmark-json", str(saved)]
-        command += ["--gate-against", others[kind.other]] if kind.other else []
-        command += ["-p", "broken_gate", "--sabotage", json.dumps({"int8_slower": kind.slower})] if kind.slower else []
+        if kind.other:
+            command += ["--gate-against", write_python(Path(folder, "python"), others[kind.other])]
+        if kind.slower:
+            command += ["-p", "broken_gate", "--sabotage", json.dumps({"int8_slower": kind.slower})]
         variables = os.environ | ({"PYTHONPATH": str(SABOTAGE)} if kind.slower else {})
         done = subprocess.run(command, cwd=CHECKOUT, env=variables, capture_output=True, text=True, check=False)
         if not saved.exists():
@@ -90,6 +93,16 @@ def run_session(name: str, others: Mapping[str, str]) -> Session:
         "load": load,
         "run": shorten(run),
     }
+
+
+def write_python(path: Path, python: str) -> str:
+    """Write a script that runs a worker of an environment, whatever the gate asks it to run, and return its path.
+
+    The plugin that slows int8 down would slow down both environments otherwise.
+    """
+    path.write_text(f"#!/bin/sh\nexec {shlex.quote(python)} {shlex.join(WORKER)}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
 def shorten(run: dict[str, Any]) -> dict[str, Any]:

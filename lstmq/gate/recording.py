@@ -45,8 +45,8 @@ class Plan:
     schemes: tuple[str, ...]
     looks: tuple[int, ...] = LOOKS
     blocks: int = 6
-    slices: int = 4
-    float32_slices: int = 4
+    slices: int = 8
+    float32_slices: int = 8
     figures: int = 1
     tolerance: float = 0.02
     tokens: int = MIN_SLICE
