@@ -6,6 +6,7 @@ from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import read_tensors as read_tensors
 from .checkpoint import save_checkpoint as save_checkpoint
 from .config import ModelConfig as ModelConfig
+from .copying import copy_module as copy_module
 from .evaluation import WindowLoss as WindowLoss
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluation_mode as evaluation_mode

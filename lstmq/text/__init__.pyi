@@ -6,3 +6,5 @@ from .streams import Loss as Loss
 from .streams import Stream as Stream
 from .streams import next_words as next_words
 from .streams import summed_cross_entropy as summed_cross_entropy
+from .trees import map_tensors as map_tensors
+from .trees import tensors_of as tensors_of
