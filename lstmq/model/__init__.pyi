@@ -16,6 +16,7 @@ from .evaluation import window_losses as window_losses
 from .generation import generate as generate
 from .lstm import LSTMModel as LSTMModel
 from .lstm import repackage_hidden as repackage_hidden
+from .randomness import preserve_random_state as preserve_random_state
 from .reader import StreamReader as StreamReader
 from .size import ModelSize as ModelSize
 from .size import model_size as model_size
