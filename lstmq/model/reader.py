@@ -165,7 +165,7 @@ def _wrong_output(kind: str, output: Any) -> str:
     if isinstance(output, Mapping):
         part = next((repr(key) for key in output if "logit" in str(key)), "name")
     return (
-        f"expected a tensor of logits from {kind}, found {describe_value(output)}: pass Subject(..., call=function) "
-        f"with a function such as lambda model, input: model(input)[{part}]. With a state, function(model, input, state) "
+        f"expected a tensor of logits from {kind}, found {describe_value(output)}: pass Subject(..., call=function), "
+        f"where function(model, input) returns model(input)[{part}]. With a state, function(model, input, state) "
         "returns (output, state)"
     )

@@ -1,3 +1,4 @@
+from .checks import kept_modules as kept_modules
 from .coverage import Coverage as Coverage
 from .coverage import describe_coverage as describe_coverage
 from .coverage import quantized_share as quantized_share
