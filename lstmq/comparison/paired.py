@@ -74,9 +74,10 @@ def _compare(
     for name in [name for name in models if name not in left_out]:
         with _leaving_out(name, left_out):
             if workload.loss is speed:
-                means[name] = _finite(mean_loss(losses[name]))
+                means[name] = _finite(mean_loss(losses[name]), name)
             else:
-                means[name] = _finite(evaluate(_prepare(workload.loss, name, engine), workload.loss.stream, bptt))
+                model = _prepare(workload.loss, name, engine)
+                means[name] = _finite(evaluate(model, workload.loss.stream, bptt), name)
     measured = [name for name in models if name not in left_out]
     if schemes and measured == [FLOAT32]:
         raise QuantizationError("; ".join(f"{name} failed: {why}" for name, why in left_out.items()))
@@ -115,9 +116,9 @@ def _prepare(subject: Subject[nn.Module], name: str, engine: str | None) -> nn.M
     return subject.model if name == FLOAT32 else quantize(subject.model, name, engine, subject.keep)
 
 
-def _finite(loss: float) -> float:
+def _finite(loss: float, name: str) -> float:
     if not math.isfinite(loss):
-        raise ValueError(f"the model's own loss is {loss}")
+        raise ValueError(f"{name}'s own loss is {'NaN' if math.isnan(loss) else 'infinite'}")
     return loss
 
 

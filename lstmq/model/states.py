@@ -44,7 +44,7 @@ class StateArguments:
         optional = [argument.name for argument in rest if argument.default is None]
         named = [name for name in (*required, *optional) if STATE_NAME.fullmatch(name.lower())]
         names = named or required or (optional[:1] if has_first_state else [])
-        return cls(names=tuple(names), guessed=not named)
+        return cls(names=tuple(names), guessed=bool(names) and not named)
 
     def pass_on(self, state: Any) -> dict[str, Any]:
         """Return the state as keyword arguments.

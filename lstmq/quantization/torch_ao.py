@@ -92,14 +92,20 @@ def _quantize_embeddings(model: nn.Module, observer: Callable[[], Any], kept: Co
 def _complete(model: nn.Module) -> None:
     """Give the quantized model what code for the float32 model asks it for.
 
-    ``flatten_parameters`` of a recurrent module does nothing. And ``next(model.parameters())``, which tells an
+    ``flatten_parameters`` of a recurrent module does nothing. An embedding reads ids that are not contiguous. And ``next(model.parameters())``, which tells an
     ``init_hidden`` the dtype and the device, finds an empty parameter if torch packed them all.
     """
     for module in model.modules():
         if hasattr(module, "_all_weight_values"):  # an LSTM or a GRU of torch.ao
             vars(module).setdefault("flatten_parameters", _do_nothing)
+        if "torch.ao" in type(module).__module__ and type(module).__name__ == "Embedding":
+            module.register_forward_pre_hook(_make_contiguous)
     if not isinstance(model, LanguageModel) and not any(True for _ in model.parameters()):
         model.register_parameter("_float32", nn.Parameter(torch.empty(0), requires_grad=False))
+
+
+def _make_contiguous(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.contiguous() if isinstance(x, torch.Tensor) else x for x in inputs)
 
 
 def _do_nothing() -> None:

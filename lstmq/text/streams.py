@@ -122,7 +122,7 @@ class Stream:
         result = copy(self)  # without the checks, because models are timed while they read slices
         fields = vars(result)
         for name in ("inputs", "targets"):
-            fields[name] = map_tensors(lambda tensor: tensor[part], fields[name])
+            fields[name] = map_tensors(lambda tensor: tensor[part].contiguous(), fields[name])
         if has_ignored:
             del fields["has_ignored"]  # the part may have none
         return result
