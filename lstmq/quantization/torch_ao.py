@@ -92,8 +92,9 @@ def _quantize_embeddings(model: nn.Module, observer: Callable[[], Any], kept: Co
 def _complete(model: nn.Module) -> None:
     """Give the quantized model what code for the float32 model asks it for.
 
-    ``flatten_parameters`` of a recurrent module does nothing. An embedding reads ids that are not contiguous. And ``next(model.parameters())``, which tells an
-    ``init_hidden`` the dtype and the device, finds an empty parameter if torch packed them all.
+    ``flatten_parameters`` of a recurrent module does nothing. An embedding reads ids that are not contiguous. And
+    ``next(model.parameters())``, which tells an ``init_hidden`` the dtype and the device, finds an empty parameter if
+    torch packed them all.
     """
     for module in model.modules():
         if hasattr(module, "_all_weight_values"):  # an LSTM or a GRU of torch.ao
