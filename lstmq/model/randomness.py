@@ -1,4 +1,4 @@
-"""The same random numbers for every model: :func:`seed_window`, and :func:`preserve_random_state` around it."""
+"""The same random numbers for every model: :class:`WindowSeeds`, and :func:`preserve_random_state` around it."""
 
 import random
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from numpy.random import mtrand
 from torch import nn
 
 from lstmq.model.base import LanguageModel
+
+FIRST_NUMBERS = random.Random(0).random(), np.random.RandomState(0).random_sample()  # noqa: S311 - the legacy ones
 
 
 def may_draw(model: nn.Module) -> bool:
@@ -30,8 +32,21 @@ def preserve_random_state() -> Iterator[None]:
         mtrand.set_bit_generator(numpys)
 
 
-def seed_window(number: int) -> None:
-    """Start the random numbers for the window with this number, so that every model reads it with the same ones."""
-    torch.default_generator.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number)  # noqa: NPY002 - code of the user may use the global generator
+class WindowSeeds:
+    """Starts the random numbers for each window anew, so that every model reads it with the same ones.
+
+    Seeding Python and NumPy takes time. So after the first window it is left out if they have drawn nothing; their
+    numbers began alike for every model, and go on alike.
+    """
+
+    def __init__(self) -> None:
+        self._only_torch = False
+
+    def start(self, number: int) -> None:
+        """Start the window with this number. Number 0 may start more than once."""
+        if number == 1:
+            self._only_torch = (random.random(), np.random.random_sample()) == FIRST_NUMBERS  # noqa: NPY002, S311
+        torch.default_generator.manual_seed(number)
+        if not self._only_torch:
+            random.seed(number)
+            np.random.seed(number)  # noqa: NPY002 - code of the user may use the global generator

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lstmq.errors import one_line
 from lstmq.model.base import LanguageModel
-from lstmq.model.randomness import may_draw, seed_window
+from lstmq.model.randomness import WindowSeeds, may_draw
 from lstmq.model.states import StateArguments, describe_value, first_state
 from lstmq.model.time_axis import TimeAxisError, checking_time_axis, reads_other_axis
 from lstmq.text import Stream, map_tensors
@@ -37,9 +37,10 @@ class StreamReader:
 
     def __init__(self, model: nn.Module, stream: Stream) -> None:
         self._number = 0
-        self._model, self._draws = model, may_draw(model)
-        if self._draws:
-            seed_window(0)  # a first state may be random, too
+        self._model = model
+        self._seeds = WindowSeeds() if may_draw(model) else None
+        if self._seeds:
+            self._seeds.start(0)  # a first state may be random, too
         self._language_model = model if isinstance(model, LanguageModel) and stream.call is None else None
         if self._language_model:
             if stream.batch_first or not isinstance(stream.inputs, Tensor):
@@ -71,8 +72,8 @@ class StreamReader:
         return *window.loss_and_count(output), output
 
     def _start_window(self) -> None:
-        if self._draws:
-            seed_window(self._number)
+        if self._seeds:
+            self._seeds.start(self._number)
         self._number += 1
 
     def _read(self, window: Stream) -> Any:
@@ -96,7 +97,8 @@ class StreamReader:
             raise
         except Exception:  # noqa: S110 - the model may not read so few steps
             pass
-        seed_window(0)
+        if self._seeds:
+            self._seeds.start(0)
 
     def _cast(self, value: Any) -> Any:
         if not self._is_bfloat16:

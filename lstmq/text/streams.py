@@ -1,7 +1,6 @@
 """What a model reads and what it should predict: :class:`Stream`, and :func:`next_words`, which makes one of a text."""
 
 from collections.abc import Callable, Iterator
-from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,7 +64,7 @@ class Stream:
         inputs, targets = ([tuple(x.shape) for x in tensors_of(tree)] for tree in (self.inputs, self.targets))
         if self.loss is None and not isinstance(self.targets, Tensor):
             raise ValueError(f"the cross-entropy needs a tensor of classes, found {len(targets)} targets: pass a loss")
-        first, axis = (inputs or [()])[0], self._time_axis
+        first, axis = (inputs or [()])[0], 1 if self.batch_first else 0
         steps = {shape[axis] if len(shape) > axis else 0 for shape in (*inputs, *targets)}
         plain = isinstance(self.inputs, Tensor) and isinstance(self.targets, Tensor)
         if (
@@ -79,23 +78,25 @@ class Stream:
             shape = "(bsz, steps, ...)" if self.batch_first else "(steps, bsz, ...)"
             raise ValueError(f"expected inputs and targets of shape {shape}, found {found} and {wanted}")
 
-    @property
-    def _time_axis(self) -> int:
-        return 1 if self.batch_first else 0
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Number of steps and of columns."""
+        first, second = next(tensors_of(self.inputs)).shape[:2]
+        return (second, first) if self.batch_first else (first, second)
 
     def __len__(self) -> int:
         """Return the number of steps."""
-        return next(tensors_of(self.inputs)).shape[self._time_axis]
+        return self.shape[0]
 
     @property
     def columns(self) -> int:
         """Number of columns, which is the batch size."""
-        return next(tensors_of(self.inputs)).shape[1 - self._time_axis]
+        return self.shape[1]
 
     @property
     def tokens(self) -> int:
         """Number of inputs: steps times columns."""
-        return len(self) * self.columns
+        return self.shape[0] * self.shape[1]
 
     @cached_property
     def has_ignored(self) -> bool:
@@ -117,14 +118,20 @@ class Stream:
         """
         if first >= len(self) or steps < 1:
             raise ValueError(f"the stream has {len(self):,} steps: found no step in {steps:,} from step {first:,} on")
-        part = (slice(None),) * self._time_axis + (slice(first, first + steps),)
-        has_ignored = self.has_ignored  # before the copy, so that a part need not look if there are none
-        result = copy(self)  # without the checks, because models are timed while they read slices
+        last = min(first + steps, len(self))
+
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[:, first:last].contiguous() if self.batch_first else tensor[first:last]
+
+        # Without the checks of a new stream, because models are timed while they read slices.
+        result = object.__new__(Stream)
         fields = vars(result)
-        for name in ("inputs", "targets"):
-            fields[name] = map_tensors(lambda tensor: tensor[part].contiguous(), fields[name])
-        if has_ignored:
-            del fields["has_ignored"]  # the part may have none
+        fields.update(vars(self), inputs=map_tensors(cut, self.inputs), targets=map_tensors(cut, self.targets))
+        fields["shape"] = (last - first, self.columns)
+        if self.has_ignored:
+            fields.pop("has_ignored", None)  # the part may have none
+        else:
+            fields["has_ignored"] = False
         return result
 
     def windows(self, bptt: int) -> Iterator["Stream"]:

@@ -66,11 +66,12 @@ class NativeModel(EngineModel):
             # torch does not count changes of inference tensors, so packed weights could be out of date.
             module.register_buffer(buffer, state[name].clone() if state[name].is_inference() else state[name])
         self._packed: PackedModel | None = None
+        self._members: list[tuple[dict[str, Any], str, Any]] = []  # what was packed
         self.eval()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy of the model starts with: no packed weights, because they are a copy of this model's."""
-        return self.__dict__ | {"_packed": None}
+        return self.__dict__ | {"_packed": None, "_members": []}
 
     def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
@@ -91,14 +92,22 @@ class NativeModel(EngineModel):
         return summed_cross_entropy(logits, targets), after
 
     def _pack(self) -> PackedModel:
-        """Return the packed weights, packed again if a tensor changed."""
-        if not (self._packed and self._packed.is_copy_of([*_buffers(self)], self.config)):
+        """Return the packed weights, packed again if a tensor was changed or replaced."""
+        members = [member for slots, name, member in self._members if slots.get(name) is member]
+        tensors = [member for member in members if isinstance(member, Tensor)]
+        if not (self._packed and len(members) == len(self._members) and self._packed.is_copy_of(tensors, self.config)):
             self._packed = PackedModel(self.state_dict(keep_vars=True), self.config)
+            self._members = [*_members(self)]
         return self._packed
 
 
-def _buffers(module: nn.Module) -> Iterator[Any]:
-    """Yield the tensors in the order of the state dict, which takes several times as long to make."""
-    yield from module._buffers.values()
-    for child in filter(None, module._modules.values()):
-        yield from _buffers(child)
+def _members(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """Yield the tensors and modules of a module, each with the dictionary that holds it and its name there.
+
+    Looking them up there again is much faster than making a state dict for every window.
+    """
+    for name, tensor in module._buffers.items():
+        yield module._buffers, name, tensor
+    for name, child in module._modules.items():
+        yield module._modules, name, child
+        yield from _members(child) if child else ()

@@ -1,16 +1,14 @@
 """The weights of an int8-native model: their names, dtypes and shapes in a state dict."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lstmq.errors import QuantizationError
 from lstmq.model import Hidden, ModelConfig
 
-Array = np.ndarray[Any, np.dtype[Any]]
 MAX_COLUMNS = 2**16  # a sum of more products may overflow an int32
 
 
@@ -75,28 +73,31 @@ def check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
 
 
 def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Raise ``ValueError`` unless a tensor is a plain one on the CPU, with this dtype and shape."""
+    """Raise ``ValueError`` unless a tensor is a plain one on the CPU, with this dtype and shape, and memory for it."""
     check_plain(name, tensor)
-    if tensor.dtype != dtype or tuple(tensor.shape) != shape or tensor.device.type != "cpu":
+    if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_cpu:
         found = f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
         raise ValueError(f"{name}: expected {dtype} of shape {shape} on the CPU, found {found}")
-    last = tensor.storage_offset() + sum(
-        (size - 1) * stride for size, stride in zip(shape, tensor.stride(), strict=True)
-    )
-    if tensor.untyped_storage().nbytes() < (last + 1) * dtype.itemsize:
+    last = tensor.numel() - 1
+    if not tensor.is_contiguous():
+        last = sum((size - 1) * stride for size, stride in zip(shape, tensor.stride(), strict=True))
+    if tensor.untyped_storage().nbytes() < (tensor.storage_offset() + last + 1) * dtype.itemsize:
         raise ValueError(f"{name}: expected memory for shape {shape}, found a storage that was made smaller")
 
 
-def copy_array(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Array:
-    """Return a copy of a tensor as an array of its own, which has this dtype and shape whatever happens to the tensor.
+def copy_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Return a contiguous copy, which has this dtype and shape whatever happens to the tensor meanwhile.
 
     Raises:
         ValueError: as :func:`check_tensor` does.
     """
     check_tensor(name, tensor, dtype, shape)
-    array: Array = np.empty(shape, str(dtype).removeprefix("torch."))
-    torch.from_numpy(array).copy_(tensor.detach())
-    return array
+    return torch.empty(shape, dtype=dtype, device="cpu").copy_(tensor.detach())
+
+
+def copy_state(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Return copies of the tensors that the configuration requires. Errors as for :func:`check_tensor`."""
+    return {name: copy_tensor(name, state[name], *spec) for name, spec in state_spec(config).items()}
 
 
 def check_plain(name: str, tensor: Tensor) -> None:

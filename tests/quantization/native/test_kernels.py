@@ -16,7 +16,7 @@ from lstmq import LSTMModel, ModelConfig
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.model import quantize_native
 from lstmq.quantization.native.packing import BLOCK, DEPTH, pack_matrix
-from lstmq.quantization.native.weights import weights_from_state
+from lstmq.quantization.native.weights import QuantizedRows, weights_from_state
 from strategies import random_ids, seeds
 
 # The fixtures select a kernel; examples do not change it.
@@ -117,7 +117,7 @@ def test_kernel_products_are_exact_even_at_the_largest_magnitudes(call_stage, ro
     x, w = (torch.randint(-127, 128, (n, width), generator=generator, dtype=torch.int8) for n in (rows, height))
     if extreme:
         x, w = torch.full_like(x, -127), torch.full_like(w, 127)
-    matrix = pack_matrix(w.numpy(), np.ones(height, np.float32), np.zeros(height, np.float32))
+    matrix = pack_matrix(QuantizedRows(w, torch.ones(height)), torch.zeros(height))
     struct = matrix.struct()
     padded = F.pad(x, (0, struct.depth - width)).contiguous()
     out = torch.empty(rows, struct.blocks * BLOCK)

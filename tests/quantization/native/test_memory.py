@@ -125,7 +125,6 @@ BREAKAGES = {
     "other dtype": lambda native: setattr(native.decoder, "scale", native.decoder.scale.double()),
     "on another device": lambda native: native.to("meta"),
     "missing": lambda native: setattr(native.decoder, "bias", None),
-    "one more": lambda native: native.register_buffer("extra", torch.zeros(3)),
 }
 
 
