@@ -25,7 +25,7 @@ class QuantizationError(ValueError):
         ...     quantize(torch.nn.ReLU())
         ... except QuantizationError as error:
         ...     print(error)
-        nothing to quantize: ReLU holds no float LSTM, Linear
+        nothing to quantize: ReLU holds no float LSTM, GRU, LSTMCell, GRUCell, RNNCell, Linear
     """
 
 

@@ -16,8 +16,10 @@ from lstmq.progress import progress
 from lstmq.quantization import ALL, SCHEMES, select_schemes
 
 if TYPE_CHECKING:
-    from lstmq.comparison import Machine
+    from lstmq.comparison import Comparison, Machine
     from lstmq.workload import Workload
+
+MKLDNN_MATTERS = 1.2  # gains below it may be noise
 
 
 @click.command("compare")
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Scheme to measure. May be repeated. [every default scheme that is installed]",
 )
+@click.option("--keep", metavar="NAME", multiple=True, help="Module to keep in float32, such as rnn or encoder.*")
 @click.option("--json", "json_file", type=FILE, help="Also write the figures to this file.")
 def compare_command(
     *,
@@ -39,6 +42,7 @@ def compare_command(
     bptt: int,
     spec: str | None,
     schemes: tuple[str, ...],
+    keep: tuple[str, ...],
     json_file: Path | None,
     **files: Unpack[Files],
 ) -> None:
@@ -56,7 +60,7 @@ def compare_command(
 
     line_out = echo_beside(json_file)
     console = Console(stderr=is_stdout(json_file))
-    workload = load_workload(**files, tokens=tokens, spec=spec)
+    workload = load_workload(**files, tokens=tokens, spec=spec, keep=keep)
     console.print(workload.speed.model, highlight=False, markup=False)
     with atomic_write(json_file) if json_file else nullcontext() as json_path:  # fails now if it cannot be written
         selected, left_out = select_schemes(schemes, workload.speed.model)
@@ -69,11 +73,23 @@ def compare_command(
         console.print(table)
         console.print()
         notes = [*provenance(workload, machine, selected), report.describe_spread(rows), report.describe_setup(rows)]
-        for line in (*notes, *(f"not measured: {name}, which needs {need}" for name, need in left_out.items())):
+        notes += [f"{row.name}: {row.coverage}" for row in rows if row.coverage]
+        notes += [f"not measured: {name}, which needs {need}" for name, need in left_out.items()]
+        notes += [f"not measured: {name}: {reason}" for name, reason in rows.left_out.items()]
+        for line in (*notes, *mkldnn_note(rows)):
             line_out(line)
         if json_path:
             document = report.comparison_json(rows, workload, machine, bptt)
             json_path.write_text(json.dumps(document | {"lstmq": __version__}, indent=2) + "\n", encoding="utf-8")
+
+
+def mkldnn_note(rows: "Comparison") -> Iterator[str]:
+    """Yield a line if float32 itself is clearly faster with another setting of torch."""
+    if rows.mkldnn_off and rows.mkldnn_off > MKLDNN_MATTERS:
+        yield (
+            f"float32 is torch's default, with mkldnn; with torch.backends.mkldnn.enabled = False, float32 itself is "
+            f"{rows.mkldnn_off:.1f} times as fast here"
+        )
 
 
 def provenance(workload: "Workload", machine: "Machine", schemes: Sequence[str]) -> Iterator[str]:

@@ -1,97 +1,31 @@
 """Float32 and the schemes side by side, on the same windows: :func:`compare`."""
 
-import statistics
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-import torch
 from torch import nn
 
-from lstmq.model import ModelSize, WindowLoss, evaluate, mean_loss, model_size, perplexity, window_losses
-from lstmq.quantization import FLOAT32, quantize
+from lstmq.comparison.rows import Comparison, ComparisonRow, Quartiles
+from lstmq.comparison.timing import clock, measure_mkldnn_off, warm_up
+from lstmq.errors import QuantizationError, one_line
+from lstmq.model import WindowLoss, evaluate, mean_loss, model_size, preserve_random_state, window_losses
+from lstmq.quantization import FLOAT32, describe_coverage, kept_modules, quantize
 from lstmq.text import Stream
-from lstmq.workload import Workload
+from lstmq.workload import Subject, Workload
 
 OnWindow = Callable[[int], object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quartiles:
-    """The median of paired ratios, and the quartiles that enclose half of them.
-
-    Attributes:
-        median: the median.
-        lower: the first quartile.
-        upper: the third quartile.
-    """
-
-    median: float
-    lower: float
-    upper: float
-
-    @classmethod
-    def of_pairs(cls, numerators: Sequence[float], denominators: Sequence[float]) -> "Quartiles":
-        """Divide pair by pair, so that a slow moment of the machine affects both sides of its pair."""
-        ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
-        lower, median, upper = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-        return cls(median=median, lower=lower, upper=upper)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparisonRow:
-    """The figures of one model in a comparison.
-
-    Attributes:
-        name: ``float32`` or the scheme.
-        size: serialised bytes.
-        loss: nats per token.
-        tokens: number of timed tokens.
-        seconds: time for these tokens, on :func:`clock`.
-        speedup: seconds of float32 over those of this model, window by window.
-        size_ratio: bytes of float32 over those of this model.
-        loss_difference: loss of this model minus that of float32.
-        setup_seconds: wall time to build the model and to read the first window, before the timing starts.
-        in_nats: whether the loss is a cross-entropy, which has a perplexity.
-    """
-
-    name: str
-    size: ModelSize
-    loss: float
-    tokens: int
-    seconds: float
-    speedup: Quartiles
-    size_ratio: float
-    loss_difference: float
-    setup_seconds: float
-    in_nats: bool = True
-
-    @property
-    def perplexity(self) -> float | None:
-        """``exp(loss)``, or ``None`` if the loss is not a cross-entropy."""
-        return perplexity(self.loss) if self.in_nats else None
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Timed tokens per second."""
-        return self.tokens / self.seconds
-
-
-def clock() -> Callable[[], float]:
-    """Return the clock for timing windows, in seconds.
-
-    With one thread, it is the CPU time of that thread, which excludes other programs. With several, it is wall time.
-    """
-    return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-
-
 def compare(
     workload: Workload, schemes: Sequence[str], bptt: int, engine: str | None = None, on_window: OnWindow | None = None
-) -> list[ComparisonRow]:
+) -> Comparison:
     """Measure size, loss and speed of float32 and of every scheme.
 
-    All models read one window, then all read the next, so that other load on the machine affects them alike.
+    All models read one window, then all read the next, so that other load on the machine affects them alike. A scheme
+    that fails is left out, with its reason.
 
     Args:
         workload: what to measure.
@@ -100,11 +34,9 @@ def compare(
         engine: torch's int8 engine, as for :func:`~lstmq.quantize`.
         on_window: called with the tokens of a window when every model has read it.
 
-    Returns:
-        The row of float32, then the rows of the schemes, the slowest first.
-
     Raises:
-        ValueError: as :func:`~lstmq.quantize` and :func:`~lstmq.evaluate` do.
+        QuantizationError: if every scheme fails.
+        ValueError: if float32 fails, as :func:`~lstmq.evaluate` does.
 
     Example:
         >>> from lstmq import LSTMModel, ModelConfig, Subject, Workload, batchify, compare, next_words
@@ -116,46 +48,82 @@ def compare(
         >>> [(row.name, row.tokens) for row in rows]
         [('float32', 49), ('int8', 49)]
     """
-    models, setup_seconds = {}, {}
+    for subject in (workload.speed, workload.loss):
+        kept_modules(subject.model, subject.keep)
+    with preserve_random_state():
+        return _compare(workload, schemes, bptt, engine, on_window)
+
+
+def _compare(
+    workload: Workload, schemes: Sequence[str], bptt: int, engine: str | None, on_window: OnWindow | None
+) -> Comparison:
+    speed = workload.speed
+    models, setup_seconds, coverage = {}, {}, {}
+    left_out: dict[str, str] = {}
     for name in (FLOAT32, *schemes):
-        start = time.perf_counter()
-        models[name] = workload.speed.model if name == FLOAT32 else quantize(workload.speed.model, name, engine)
-        _warm_up(models[name], workload.speed.stream, bptt)
-        setup_seconds[name] = time.perf_counter() - start
+        with _leaving_out(name, left_out):
+            start = time.perf_counter()
+            model = _prepare(speed, name, engine)
+            warm_up(model, speed.stream, bptt)
+            setup_seconds[name] = time.perf_counter() - start
+            coverage[name] = describe_coverage(speed.model, model, name) if name != FLOAT32 else None
+            models[name] = model
     sizes = {name: model_size(model) for name, model in models.items()}
-    seconds, losses = _interleave(models, workload.speed.stream, bptt, on_window)
-    if workload.loss is workload.speed:
-        means = {name: mean_loss(windows) for name, windows in losses.items()}
-    else:
-        model, stream = workload.loss.model, workload.loss.stream
-        means = {FLOAT32: evaluate(model, stream, bptt)}
-        means |= {scheme: evaluate(quantize(model, scheme, engine), stream, bptt) for scheme in schemes}
+    seconds, losses = _interleave(models, speed.stream, bptt, left_out, on_window)
+    means = {}
+    for name in [name for name in models if name not in left_out]:
+        with _leaving_out(name, left_out):
+            if workload.loss is speed:
+                means[name] = _finite(mean_loss(losses[name]), name)
+            else:
+                model = _prepare(workload.loss, name, engine)
+                means[name] = _finite(evaluate(model, workload.loss.stream, bptt), name)
+    measured = [name for name in models if name not in left_out]
+    if schemes and measured == [FLOAT32]:
+        raise QuantizationError("; ".join(f"{name} failed: {why}" for name, why in left_out.items()))
     rows = [
         ComparisonRow(
             name=name,
             size=sizes[name],
             loss=means[name],
-            tokens=sum(window.tokens for window in losses[name]),
+            tokens=speed.stream.tokens,
             seconds=sum(seconds[name]),
             speedup=Quartiles.of_pairs(seconds[FLOAT32], seconds[name]),
             size_ratio=sizes[FLOAT32].total / sizes[name].total,
             loss_difference=means[name] - means[FLOAT32],
             setup_seconds=setup_seconds[name],
             in_nats=workload.loss.stream.loss is None,
+            coverage=coverage[name],
         )
-        for name in models
+        for name in measured
     ]
-    return rows[:1] + sorted(rows[1:], key=lambda row: row.speedup.median)
+    ordered = rows[:1] + sorted(rows[1:], key=lambda row: row.speedup.median)
+    return Comparison(ordered, left_out, measure_mkldnn_off(speed.model, speed.stream, bptt))
 
 
-def _warm_up(model: nn.Module, stream: Stream, bptt: int) -> None:
-    """Read one window of every length, because an engine may prepare itself for each."""
-    for length in {min(bptt, len(stream)), len(stream) % bptt} - {0}:
-        evaluate(model, stream.slice(0, length), length)
+@contextmanager
+def _leaving_out(name: str, left_out: dict[str, str]) -> Iterator[None]:
+    """Leave a scheme out if the block raises an error. If float32 fails, there is nothing to compare with."""
+    try:
+        yield
+    except Exception as error:  # code of the user, with modules that it does not expect
+        if name == FLOAT32:
+            raise
+        left_out[name] = one_line(error)
+
+
+def _prepare(subject: Subject[nn.Module], name: str, engine: str | None) -> nn.Module:
+    return subject.model if name == FLOAT32 else quantize(subject.model, name, engine, subject.keep)
+
+
+def _finite(loss: float, name: str) -> float:
+    if not math.isfinite(loss):
+        raise ValueError(f"{name}'s own loss is {'NaN' if math.isnan(loss) else 'infinite'}")
+    return loss
 
 
 def _interleave(
-    models: Mapping[str, nn.Module], stream: Stream, bptt: int, on_window: OnWindow | None
+    models: Mapping[str, nn.Module], stream: Stream, bptt: int, left_out: dict[str, str], on_window: OnWindow | None
 ) -> tuple[dict[str, list[float]], dict[str, list[WindowLoss]]]:
     """Return the seconds and losses of each model by window. The model that reads first changes with every window."""
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -163,13 +131,16 @@ def _interleave(
     readers = {name: window_losses(model, stream, bptt) for name, model in models.items()}
     now = clock()
     order = deque(models)
-    for _ in range(0, len(stream), bptt):
+    for window in stream.windows(bptt):
         for name in order:
-            start = now()
-            loss = next(readers[name])
-            seconds[name].append(now() - start)
-            losses[name].append(loss)
+            if name in left_out:
+                continue
+            with _leaving_out(name, left_out):
+                start = now()
+                loss = next(readers[name])
+                seconds[name].append(now() - start)
+                losses[name].append(loss)
         order.rotate()
         if on_window:
-            on_window(loss.tokens)
+            on_window(window.tokens)
     return seconds, losses

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lstmq.errors import one_line
 from lstmq.gate.protocol import SubjectFile
 from lstmq.model import load_checkpoint
-from lstmq.text import Stream
+from lstmq.text import Stream, map_tensors, tensors_of
 from lstmq.workload import Subject, Workload, load_user_workload
 
 
@@ -50,7 +50,9 @@ def dump_subjects(workload: Workload) -> Iterator[SubjectFiles]:
 def dump_subject(subject: Subject[nn.Module], folder: Path) -> None:
     """Write the stream and the weights of a subject to a new folder."""
     folder.mkdir()
-    _save(folder / "stream.safetensors", {"inputs": subject.stream.inputs, "targets": subject.stream.targets})
+    trees = {"inputs": subject.stream.inputs, "targets": subject.stream.targets}
+    streams = {f"{name}.{i}": x for name, tree in trees.items() for i, x in enumerate(tensors_of(tree))}
+    _save(folder / "stream.safetensors", streams)
     _save(folder / "model.safetensors", subject.model.state_dict())
 
 
@@ -69,12 +71,22 @@ def load_subject(file: SubjectFile) -> Subject[nn.Module]:
     """
     folder = Path(file.folder)
     tensors = load_file(folder / "stream.safetensors")
-    stream = Stream(inputs=tensors["inputs"], targets=tensors["targets"])
     if not file.made_by:
+        stream = Stream(inputs=tensors["inputs.0"], targets=tensors["targets.0"])
         return Subject(model=load_checkpoint(folder / "model.safetensors").eval(), stream=stream, origin="")
     subject: Subject[nn.Module] = getattr(load_user_workload(file.made_by), file.which)
+    trees = {name: _fill(name, getattr(subject.stream, name), tensors, file) for name in ("inputs", "targets")}
     try:
         subject.model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"{file.made_by} builds another model in this environment: {one_line(error)}") from error
-    return replace(subject, stream=replace(stream, loss=subject.stream.loss))
+    return replace(subject, stream=replace(subject.stream, **trees))
+
+
+def _fill(name: str, tree: Any, tensors: Mapping[str, Tensor], file: SubjectFile) -> Any:
+    """Return the tuples and dictionaries of the stream in this environment with the tensors of the file."""
+    found = [key for key in tensors if key.startswith(f"{name}.")]
+    if len(found) != (count := len([*tensors_of(tree)])):
+        raise ValueError(f"{file.made_by} makes another stream in this environment: {count} {name}, not {len(found)}")
+    numbers = iter(range(count))
+    return map_tensors(lambda _: tensors[f"{name}.{next(numbers)}"], tree)

@@ -6,6 +6,7 @@ from .checkpoint import save_checkpoint as save_checkpoint
 from .checkpoint_file import CheckpointError as CheckpointError
 from .checkpoint_file import read_tensors as read_tensors
 from .config import ModelConfig as ModelConfig
+from .copying import copy_module as copy_module
 from .evaluation import WindowLoss as WindowLoss
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluation_mode as evaluation_mode
@@ -15,6 +16,7 @@ from .evaluation import window_losses as window_losses
 from .generation import generate as generate
 from .lstm import LSTMModel as LSTMModel
 from .lstm import repackage_hidden as repackage_hidden
+from .randomness import preserve_random_state as preserve_random_state
 from .reader import StreamReader as StreamReader
 from .size import ModelSize as ModelSize
 from .size import model_size as model_size

@@ -2,26 +2,28 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lstmq.model.base import LanguageModel
+from lstmq.model.randomness import may_draw, preserve_random_state
 from lstmq.model.reader import StreamReader
-from lstmq.text import Stream, next_words
+from lstmq.text import IGNORED, Stream, next_words
 
 
 class WindowLoss(NamedTuple):
     """The loss of one window."""
 
-    total: float  # summed over the tokens of the window; the cross-entropy is in nats
+    total: float  # summed over the targets of the window; the cross-entropy is in nats
+    targets: int  # targets that the loss counts
     tokens: int  # steps times columns
 
 
 def evaluate(model: nn.Module, source: Tensor | Stream, bptt: int) -> float:
-    """Return the mean loss of a model. For a text this is the cross-entropy of the next word, in nats per token.
+    """Return the mean loss of a model over all targets. For a text it is the cross-entropy, in nats per token.
 
     The model reads window by window and carries its hidden state from one to the next, so a shorter ``bptt`` needs less
     memory and changes the result only by rounding. The model reads in evaluation mode. Afterwards, each of its modules
@@ -29,13 +31,14 @@ def evaluate(model: nn.Module, source: Tensor | Stream, bptt: int) -> float:
 
     Args:
         model: float32 or quantized. Models other than this package's need a forward of the form
-            ``(input, hidden) -> (output, hidden)`` or ``input -> output``.
+            ``(input, state) -> (output, state)`` or ``input -> output``, or a stream that says how to call them.
         source: int64 ids from :func:`~lstmq.batchify`, shape ``(steps, bsz)``, at least 2 steps; or a stream, which
             has its own targets and may have its own loss.
         bptt: longest window, in steps; at least 1.
 
     Raises:
-        ValueError: if ``source`` or ``bptt`` is out of range, or the model does not know an id.
+        ValueError: if ``source`` or ``bptt`` is out of range, the model does not know an id, no target counts, or the
+            model cannot be called.
 
     Example:
         >>> from lstmq import Corpus, batchify, evaluate, load_checkpoint
@@ -48,9 +51,15 @@ def evaluate(model: nn.Module, source: Tensor | Stream, bptt: int) -> float:
 
 
 def mean_loss(losses: Iterable[WindowLoss]) -> float:
-    """Return the mean loss over the tokens of all windows, in nats per token if it is the cross-entropy."""
+    """Return the mean loss over the targets of all windows, in nats per target if it is the cross-entropy.
+
+    Raises:
+        ValueError: if no target counts.
+    """
     losses = list(losses)
-    return math.fsum(window.total for window in losses) / sum(window.tokens for window in losses)
+    if not (targets := sum(window.targets for window in losses)):
+        raise ValueError(f"expected a target that counts, found only {IGNORED}")
+    return math.fsum(window.total for window in losses) / targets
 
 
 def window_losses(model: nn.Module, source: Tensor | Stream, bptt: int) -> Iterator[WindowLoss]:
@@ -58,12 +67,15 @@ def window_losses(model: nn.Module, source: Tensor | Stream, bptt: int) -> Itera
     stream = source if isinstance(source, Stream) else next_words(source)
     windows = stream.windows(bptt)
     if isinstance(model, LanguageModel):
-        for ids in (stream.inputs, stream.targets):
+        targets = stream.targets[stream.targets != IGNORED] if stream.has_ignored else stream.targets
+        for ids in (stream.inputs, targets):
             _check_ids(ids, model.config.ntoken)
-    return _read_windows(model, stream.inputs.shape[1], windows)
+    return _read_windows(model, stream, windows)
 
 
 def _check_ids(ids: Tensor, ntoken: int) -> None:
+    if not isinstance(ids, Tensor) or not ids.numel():
+        return
     smallest, largest = (int(bound) for bound in ids.aminmax())
     if smallest < 0 or largest >= ntoken:
         unknown = smallest if smallest < 0 else largest
@@ -71,11 +83,12 @@ def _check_ids(ids: Tensor, ntoken: int) -> None:
 
 
 @torch.inference_mode()
-def _read_windows(model: nn.Module, bsz: int, windows: Iterator[Stream]) -> Iterator[WindowLoss]:
-    reader = StreamReader(model, bsz)
-    with evaluation_mode(model):
+def _read_windows(model: nn.Module, stream: Stream, windows: Iterator[Stream]) -> Iterator[WindowLoss]:
+    with preserve_random_state() if may_draw(model) else nullcontext(), evaluation_mode(model):
+        reader = StreamReader(model, stream)
         for window in windows:
-            yield WindowLoss(reader.window_loss(window).item(), window.tokens)
+            loss, targets = reader.window_loss(window)
+            yield WindowLoss(loss.item(), targets, window.tokens)
 
 
 @contextmanager

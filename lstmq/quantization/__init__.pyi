@@ -1,3 +1,7 @@
+from .checks import kept_modules as kept_modules
+from .coverage import Coverage as Coverage
+from .coverage import describe_coverage as describe_coverage
+from .coverage import quantized_share as quantized_share
 from .engines import check_engine as check_engine
 from .engines import default_engine as default_engine
 from .engines import using_engine as using_engine

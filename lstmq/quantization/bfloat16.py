@@ -5,26 +5,50 @@ import os
 import shlex
 import shutil
 import sys
-from typing import TypeVar
+from collections.abc import Collection
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lstmq.model import EngineModel, Hidden, LSTMModel
+from lstmq.model import EngineModel, Hidden, LSTMModel, copy_module
 from lstmq.quantization.checks import check_modules
-from lstmq.text import summed_cross_entropy
+from lstmq.text import map_tensors, summed_cross_entropy
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
-def cast_to_bfloat16(model: ModelT) -> ModelT:
+def cast_to_bfloat16(model: ModelT, kept: Collection[str] = ()) -> ModelT:
     """Return a copy of a float32 model in bfloat16, in evaluation mode.
 
+    Args:
+        model: float32.
+        kept: names of modules that stay float32. What they read and return is cast.
+
     Raises:
-        QuantizationError: if the model contains no LSTM, linear or embedding module, or is not float32.
+        QuantizationError: if the model contains no recurrent, linear or embedding module, or is not float32.
     """
-    check_modules(model, (nn.LSTM, nn.Linear, nn.Embedding))
-    return copy.deepcopy(model).to(torch.bfloat16).eval()
+    check_modules(model, (nn.LSTM, nn.GRU, nn.RNN, nn.RNNCellBase, nn.Linear, nn.Embedding), kept)
+    quantized = copy_module(model).to(torch.bfloat16).eval()
+    for name in kept:
+        if name.rpartition(".")[0] not in kept:  # else its parent casts
+            module = quantized.get_submodule(name).float()
+            module.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+            module.register_forward_hook(_cast_output)
+    return quantized
+
+
+def _cast_inputs(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return cast(inputs, torch.float32), cast(named, torch.float32)
+
+
+def _cast_output(_module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
+    return cast(output, torch.bfloat16)
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """Return floating-point tensors, in any tuples, lists and dictionaries, in another dtype; the rest as it is."""
+    return map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, value)
 
 
 def compile_in_bfloat16(model: LSTMModel) -> "CompiledModel":

@@ -3,7 +3,10 @@ from .batching import get_batch as get_batch
 from .corpus import Corpus as Corpus
 from .corpus import Dictionary as Dictionary
 from .corpus import unknown_share as unknown_share
+from .streams import IGNORED as IGNORED
 from .streams import Loss as Loss
 from .streams import Stream as Stream
 from .streams import next_words as next_words
 from .streams import summed_cross_entropy as summed_cross_entropy
+from .trees import map_tensors as map_tensors
+from .trees import tensors_of as tensors_of

@@ -2,7 +2,8 @@
 
 import runpy
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lstmq.errors import one_line
+from lstmq.errors import one_line, prefix_errors
+from lstmq.quantization import kept_modules
 from lstmq.text import Stream
 from lstmq.workload.subject import Subject, Workload
 
 
-def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None = None) -> Workload:
+def load_user_workload(
+    spec: str, tokens: int | None = None, at_most: int | None = None, keep: Sequence[str] = ()
+) -> Workload:
     """Run a file, call a function in it, and return the workload that the function returns.
 
     Args:
@@ -24,6 +28,7 @@ def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None
             import modules from its own folder.
         tokens: number of steps to time, from the start of the stream. The loss is always measured on all steps.
         at_most: largest number of steps to time, if ``tokens`` is ``None``.
+        keep: names of more modules that stay float32.
 
     Raises:
         ValueError: if the file or function does not exist, raises an error, or returns something else.
@@ -40,7 +45,7 @@ def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None
             make_workload = _run(path).get(function)
             if not callable(make_workload):
                 raise ValueError(f"the file has no function {function}")
-            workload = make_workload()
+            workload = keep_modules(make_workload(), keep)
     finally:
         torch.set_num_threads(threads)  # an option of the command sets them, not the file
     workload = replace(_check(workload, spec), made_by=f"{path}:{function}")
@@ -51,18 +56,35 @@ def load_user_workload(spec: str, tokens: int | None = None, at_most: int | None
     return replace(workload, speed=replace(workload.speed, stream=stream, origin=origin))
 
 
+def keep_modules(workload: Workload, keep: Sequence[str]) -> Workload:
+    """Return the workload with more names of modules that stay float32."""
+    if not keep:
+        return workload
+    speed = replace(workload.speed, keep=(*workload.speed.keep, *keep))
+    is_same = workload.loss is workload.speed
+    loss = speed if is_same else replace(workload.loss, keep=(*workload.loss.keep, *keep))
+    return replace(workload, speed=speed, loss=loss)
+
+
 @contextmanager
 def user_errors(spec: str | None) -> Iterator[None]:
     """Replace any error that the user's code raises in the block by a ``ValueError`` that names the spec.
 
+    The code runs under Python's default warning filters, so a warning is no error.
+
     Args:
         spec: ``FILE.py:FUNCTION``. With ``None``, the block runs no code of the user, and errors stay as they are.
     """
-    try:
+    if spec is None:
         yield
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            for ignored in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+                warnings.simplefilter("ignore", ignored)
+            yield
     except (Exception, SystemExit) as error:
-        if spec is None:
-            raise
         raise ValueError(f"{spec}: {one_line(error)}") from error
 
 
@@ -85,6 +107,8 @@ def _check(workload: object, spec: str) -> Workload:
         for name, weight in subject.model.state_dict().items():
             if not isinstance(weight, Tensor) or weight.layout is not torch.strided:
                 raise ValueError(f"{spec}: expected only dense tensors in the model's state dict, found {name}")
+        with prefix_errors(spec):
+            kept_modules(subject.model, subject.keep)
         subject.model.eval()
     return workload
 

@@ -1,5 +1,6 @@
 """Loads what is measured: the bundled sample, a corpus and a checkpoint, or a file of the user."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from lstmq.quantization.onnx import read_onnx
 from lstmq.text import batchify, next_words
 from lstmq.workload.assets import CHECKPOINT, DATA, WIKITEXT_2
 from lstmq.workload.corpora import check_vocabulary, describe_unknown, fetched, find_corpus, load_text
-from lstmq.workload.custom import first_steps, load_user_workload
+from lstmq.workload.custom import first_steps, keep_modules, load_user_workload
 from lstmq.workload.subject import Subject, Workload
 
 DEFAULT_TOKENS = 5_000  # each model of the default workload reads them in a few seconds
@@ -25,6 +26,7 @@ def load_workload(
     tokens: int | None = None,
     at_most: int | None = None,
     spec: str | None = None,
+    keep: Sequence[str] = (),
 ) -> Workload:
     """Load what ``lstmq compare`` and the gate measure.
 
@@ -42,6 +44,7 @@ def load_workload(
         at_most: largest number of tokens to read, if ``tokens`` is ``None``. The default workload ignores it.
         spec: ``FILE.py:FUNCTION``. The function takes no arguments and returns a :class:`~lstmq.Workload`. Here,
             ``tokens`` and ``at_most`` are steps to time, and a corpus, checkpoint or vocabulary is an error.
+        keep: names of modules that stay float32 when a model is quantized; as for :func:`~lstmq.quantize`.
 
     Raises:
         ValueError: if a file is damaged, the checkpoint does not know the words of the corpus, the split is too short,
@@ -59,12 +62,12 @@ def load_workload(
     if spec is not None:
         if corpus or checkpoint or vocabulary:
             raise ValueError("a workload from a file has a model and a stream: omit corpus, checkpoint and vocabulary")
-        return load_user_workload(spec, tokens, at_most)
+        return load_user_workload(spec, tokens, at_most, keep)
     if corpus or checkpoint:
         subject = load_text_subject(corpus, checkpoint, vocabulary, tokens, at_most)
         if not isinstance(subject.model, LSTMModel):
             raise ValueError(f"expected a float32 checkpoint to compare with, found {checkpoint}, which is quantized")
-        return Workload(speed=subject, loss=subject)
+        return keep_modules(Workload(speed=subject, loss=subject), keep)
     loss = load_text_subject(vocabulary=vocabulary)
     config = ModelConfig()
     stream = first_steps(loss.stream, tokens, DEFAULT_TOKENS, of_words=True)
@@ -74,7 +77,7 @@ def load_workload(
         stream=stream,
         origin=f"the tutorial's shape, {_shape(config)}, seeded weights, on {len(stream) + 1:,} tokens of the sample",
     )
-    return Workload(speed=speed, loss=loss)
+    return keep_modules(Workload(speed=speed, loss=loss), keep)
 
 
 def load_text_subject(

@@ -1,10 +1,12 @@
 """What is measured: :class:`Subject`, and :class:`Workload`, a pair of them."""
 
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from lstmq.model import LanguageModel
 from lstmq.text import Dictionary, Stream
 
 ModelT_co = TypeVar("ModelT_co", bound=nn.Module, covariant=True)
@@ -16,12 +18,15 @@ class Subject(Generic[ModelT_co]):
 
     Args:
         model: in evaluation mode. Either a ``LanguageModel``, or any module whose forward is
-            ``(input, hidden) -> (output, hidden)`` or ``input -> output``. The second argument of the first kind has no
-            default, or is called ``hidden``, ``hx`` or ``state``. The state begins as ``model.init_hidden(bsz)``
-            returns it, or as ``None`` if the module has no such method.
+            ``(input, state) -> (output, state)`` or ``input -> output``. A state is an argument without a default, or
+            one that is called ``hidden``, ``h0``, ``state`` or the like; there may be several. It begins as
+            ``model.init_hidden(bsz)`` returns it, or as ``None`` if the module has no such method. The quantized
+            models begin with the state of this model.
         stream: inputs and targets. Text is usually in one column, as the tutorial evaluates it.
         origin: where the model and the stream come from, in words that tables and reports show.
         dictionary: words of the ids, if the model reads words.
+        call: calls the model, if its forward is of another kind; as for :class:`~lstmq.Stream`.
+        keep: names of modules that stay float32 when the model is quantized; as for :func:`~lstmq.quantize`.
 
     Example:
         >>> import torch
@@ -36,6 +41,18 @@ class Subject(Generic[ModelT_co]):
     stream: Stream
     origin: str
     dictionary: Dictionary = field(default_factory=Dictionary)
+    call: Callable[..., Any] | None = None
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stream, Stream):
+            return  # whoever loads the subject says so
+        changes: dict[str, Any] = {"call": self.call} if self.call else {}
+        init_hidden = getattr(self.model, "init_hidden", None)
+        if init_hidden and not self.stream.first_state and not isinstance(self.model, LanguageModel):
+            changes["first_state"] = init_hidden
+        if changes:
+            object.__setattr__(self, "stream", replace(self.stream, **changes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def test_engine_is_passed_for_every_scheme_and_subject(workload, monkeypatch):
     monkeypatch.setattr(paired, "quantize", lambda *arguments: calls.append(arguments[1:]) or quantize(*arguments))
     other = make_subject(workload.speed.model)
     compare(Workload(speed=workload.speed, loss=other), ["int8", "bf16"], bptt=7, engine="qnnpack")
-    assert calls == [("int8", "qnnpack"), ("bf16", "qnnpack")] * 2
+    assert calls == [("int8", "qnnpack", ()), ("bf16", "qnnpack", ())] * 2
 
 
 def test_all_models_read_a_window_before_any_reads_the_next_and_take_turns_in_reading_first(workload, monkeypatch):

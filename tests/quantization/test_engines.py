@@ -20,7 +20,7 @@ def test_quantize_sets_the_engine_and_restores_the_setting_after_an_error(model,
     before, seen = torch.backends.quantized.engine, []
     other = next(name for name in torch.backends.quantized.supported_engines if name not in (before, "none"))
 
-    def fail(*args):
+    def fail(*args, **options):
         seen.append(torch.backends.quantized.engine)
         raise KeyboardInterrupt
 

@@ -85,7 +85,7 @@ def test_a_new_scheme_needs_one_entry(model, monkeypatch):
 
 
 @module_schemes
-@pytest.mark.parametrize("root", [nn.LSTM(4, 4), nn.Linear(4, 4)])
+@pytest.mark.parametrize("root", [nn.LSTM(4, 4), nn.GRU(4, 4), nn.LSTMCell(4, 4), nn.Linear(4, 4)])
 def test_quantize_refuses_a_bare_module(scheme, root):
     """torch returns it unchanged, without an error."""
     with pytest.raises(QuantizationError, match=f"of type {type(root).__name__}, which .*: put it in a module"):
@@ -93,7 +93,7 @@ def test_quantize_refuses_a_bare_module(scheme, root):
 
 
 @module_schemes
-@pytest.mark.parametrize("model", [nn.Sequential(), nn.Sequential(nn.Conv1d(2, 2, 1)), nn.GRU(4, 4)])
+@pytest.mark.parametrize("model", [nn.Sequential(), nn.Sequential(nn.Conv1d(2, 2, 1)), nn.MultiheadAttention(4, 1)])
 def test_quantize_refuses_a_model_with_nothing_to_quantize(scheme, model):
     with pytest.raises(QuantizationError, match=rf"nothing to quantize: {type(model).__name__} holds no float LSTM"):
         quantize(model, scheme)

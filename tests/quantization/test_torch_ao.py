@@ -59,7 +59,7 @@ def test_a_subclass_that_torch_would_skip_is_refused(model, scheme):
 
 @torch_schemes
 def test_a_quantization_that_does_nothing_is_detected(model, scheme, monkeypatch):
-    monkeypatch.setattr("torch.ao.quantization.quantize_dynamic", lambda model, _: copy.deepcopy(model))
+    monkeypatch.setattr("torch.ao.quantization.quantize_dynamic", lambda model, _, inplace: copy.deepcopy(model))
     with pytest.raises(QuantizationError, match="would stay float32"):
         quantize(model, scheme)
 

@@ -41,7 +41,7 @@ def test_windows_tile_the_stream_and_keep_its_loss(steps, bsz, width, bptt, has_
 def test_slice_returns_the_steps_that_are_left(steps, first, length):
     stream = Stream(inputs=torch.arange(steps).view(-1, 1), targets=torch.arange(steps).view(-1, 1))
     if first >= steps:
-        with pytest.raises(ValueError, match=r"found \(0, 1\)"):
+        with pytest.raises(ValueError, match="found no step"):
             stream.slice(first, length)
         return
     assert stream.slice(first, length).inputs.flatten().tolist() == [*range(steps)][first : first + length]

@@ -154,7 +154,10 @@ def test_state_begins_as_init_hidden_returns_it_and_is_cast_like_the_model():
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
-        (lambda self, x: (x, None), "expected a tensor from AnyForward, found tuple"),
+        (
+            lambda self, x: (x, None),
+            r"expected a tensor of logits from AnyForward, found tuple of 2: pass Subject\(\.\.\., call=function\)",
+        ),
         (lambda self, x, hidden: x.tolist(), r"expected \(output, hidden\) from AnyForward, found list"),
         (lambda self, x, hidden: (x, hidden, 3), r"expected \(output, hidden\) from AnyForward, found tuple"),
     ],

@@ -1,5 +1,6 @@
 """The int8-native engine: :func:`quantize_native` and :class:`NativeModel`."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +9,12 @@ from torch import Tensor, nn
 from lstmq.errors import QuantizationError
 from lstmq.model import EngineModel, Hidden, LSTMModel, ModelConfig
 from lstmq.quantization.checks import check_float32
+from lstmq.quantization.eager import check_eager, uncompiled
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.library import REFERENCE, selected_isa
 from lstmq.quantization.native.packing import PackedModel
 from lstmq.quantization.native.reference import quantize_rows
-from lstmq.quantization.native.weights import check_width, state_spec, weights_from_state
+from lstmq.quantization.native.weights import check_width, check_window, state_spec, weights_from_state
 from lstmq.text import summed_cross_entropy
 
 
@@ -43,7 +45,11 @@ class NativeModel(EngineModel):
     """A language model whose state dict holds int8 tensors, a float32 scale for each of their rows, and float32 biases.
 
     :func:`~lstmq.quantization.native.library.selected_isa` decides for every window what computes: a kernel, on one
-    thread, or the reference. Kernels read packed weights; the first window packs them, as a second copy.
+    thread, or the reference. Kernels read packed weights: the first window packs them, as a second copy, and so does a
+    window after a change of the weights.
+
+    The kernels run outside of torch. So torch cannot compile, export or trace this model: that
+    is an error.
 
     Args:
         config: the shape of the model.
@@ -60,40 +66,51 @@ class NativeModel(EngineModel):
                 if part not in module._modules:
                     module.add_module(part, nn.Module())
                 module = module.get_submodule(part)
-            module.register_buffer(buffer, state[name])
+            # torch does not count changes of inference tensors, so packed weights could be out of date.
+            module.register_buffer(buffer, state[name].clone() if state[name].is_inference() else state[name])
         self._packed: PackedModel | None = None
-        self.register_load_state_dict_post_hook(_drop_packed)  # type: ignore[no-untyped-call] # torch's
+        self._members: list[tuple[dict[str, Any], str, Any]] = []  # what was packed
         self.eval()
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "NativeModel":
-        """Move or cast all tensors, as torch's ``to`` and ``half`` do; the packed copy is then out of date."""
-        self._packed = None
-        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call] # torch's
-        return self
-
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy of the model starts with: no packed weights, because they point into this model."""
-        return self.__dict__ | {"_packed": None}
+        """Return what a copy of the model starts with: no packed weights, because they are a copy of this model's."""
+        return self.__dict__ | {"_packed": None, "_members": []}
 
     def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
-        if (isa := selected_isa()) != REFERENCE:
-            return self._pack().logits(isa, input, hidden)
-        return reference.logits(weights_from_state(self.state_dict(), self.config), input, hidden)
+        check_eager("int8-native")
+        with uncompiled():
+            if (isa := selected_isa()) != REFERENCE:
+                return self._pack().logits(isa, input, hidden)
+            check_window(self.config, input, hidden)
+            return reference.logits(weights_from_state(self.state_dict(), self.config), input, hidden)
 
     def window_loss(self, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return the summed cross-entropy of a window, in nats, and the state after it."""
-        if (isa := selected_isa()) != REFERENCE:
-            return self._pack().window_loss(isa, input, targets, hidden)
+        check_eager("int8-native")
+        with uncompiled():
+            if (isa := selected_isa()) != REFERENCE:
+                return self._pack().window_loss(isa, input, targets, hidden)
         logits, after = self(input, hidden)
         return summed_cross_entropy(logits, targets), after
 
     def _pack(self) -> PackedModel:
-        if self._packed is None:
-            self._packed = PackedModel(self.state_dict(), self.config)
+        """Return the packed weights, packed again if a tensor was changed or replaced."""
+        members = [member for slots, name, member in self._members if slots.get(name) is member]
+        tensors = [member for member in members if isinstance(member, Tensor)]
+        if not (self._packed and len(members) == len(self._members) and self._packed.is_copy_of(tensors, self.config)):
+            self._packed = PackedModel(self.state_dict(keep_vars=True), self.config)
+            self._members = [*_members(self)]
         return self._packed
 
 
-def _drop_packed(model: nn.Module, _keys: object) -> None:
-    """Drop the packed weights of a model after ``load_state_dict``."""
-    vars(model)["_packed"] = None
+def _members(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """Yield the tensors and modules of a module, each with the dictionary that holds it and its name there.
+
+    Looking them up there again is much faster than making a state dict for every window.
+    """
+    for name, tensor in module._buffers.items():
+        yield module._buffers, name, tensor
+    for name, child in module._modules.items():
+        yield module._modules, name, child
+        yield from _members(child) if child else ()

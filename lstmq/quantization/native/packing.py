@@ -1,8 +1,11 @@
-"""Packs a model's weights for the kernels, and calls the kernels. Python checks every size and dtype before a call."""
+"""Packs a model's weights for the kernels, and calls the kernels.
 
-import ctypes
-from collections.abc import Mapping
-from ctypes import POINTER, Structure, byref, c_double, c_int64, c_void_p, pointer
+Kernels read and write only tensors that this module made, whose sizes it knows, and that nobody else has during the
+call. So no tensor that a user changes, resizes or replaces can lead a kernel to memory that is not its own.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from ctypes import POINTER, Structure, byref, c_int64, c_void_p, pointer
 from typing import NamedTuple
 
 import torch
@@ -12,7 +15,14 @@ from torch import Tensor
 from lstmq.model import Hidden, ModelConfig
 from lstmq.quantization.native import library
 from lstmq.quantization.native.library import KERNEL_ISAS
-from lstmq.quantization.native.weights import QuantizedRows, check_state, check_tensor, weights_from_state
+from lstmq.quantization.native.weights import (
+    QuantizedRows,
+    check_state,
+    copy_state,
+    copy_tensor,
+    weights_from_state,
+    window_shape,
+)
 
 BLOCK, GROUP = 64, 4  # rows and columns that are stored together, as in csrc/kernels.h
 DEPTH = 64  # columns are padded to a multiple of it
@@ -84,10 +94,10 @@ def pack_matrix(rows: QuantizedRows, bias: Tensor, parts: int = 1, padding_bias:
 
 
 class PackedModel:
-    """A model's weights as the kernels read them. Any number of threads may use it at once.
+    """A copy of a model's weights as the kernels read them. Any number of threads may use it at once.
 
     Args:
-        state: tensors as :func:`~lstmq.quantization.native.weights.state_spec` lists them. The embedding is not copied.
+        state: tensors as :func:`~lstmq.quantization.native.weights.state_spec` lists them.
         config: the shape of the model.
 
     Raises:
@@ -97,8 +107,10 @@ class PackedModel:
     def __init__(self, state: Mapping[str, Tensor], config: ModelConfig) -> None:
         check_state(state, config)
         self.config = config
-        weights = weights_from_state(state, config)
-        self._encoder = [tensor.contiguous() for tensor in weights.encoder]
+        # Taken before the copy, so that a change during it is seen later.
+        self._versions = _versions(state.values())
+        weights = weights_from_state(copy_state(state, config), config)
+        self._encoder = weights.encoder
         self._input = [pack_matrix(layer.input, layer.bias, parts=4) for layer in weights.layers]
         self._recurrent = [pack_matrix(x.recurrent, torch.zeros_like(x.bias), parts=4) for x in weights.layers]
         # With a bias of minus infinity, padding rows have no probability.
@@ -111,6 +123,14 @@ class PackedModel:
             array(*(matrix.struct() for matrix in self._recurrent)),
             pointer(self._decoder.struct()),
         )
+
+    def is_copy_of(self, tensors: Collection[Tensor], config: ModelConfig) -> bool:
+        """Return whether these tensors were packed, and were neither changed nor resized since.
+
+        It does not see changes that torch does not count: those through ``tensor.data``, through NumPy, and of
+        tensors made in inference mode.
+        """
+        return config == self.config and _versions(tensors) == self._versions
 
     def window_loss(self, isa: str, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return the loss of a window and the state after it, as :meth:`lstmq.model.LanguageModel.window_loss` does.
@@ -125,35 +145,36 @@ class PackedModel:
             ValueError: if an argument has another shape or dtype, an id is outside the dictionary, or the kernel cannot
                 run here.
         """
-        loss, targets = c_double(), check_tensor("targets", targets, torch.int64, _window_shape(input))
-        after = self._read_window(isa, input, hidden, targets=targets.data_ptr(), loss=ctypes.addressof(loss))
-        return torch.tensor(loss.value, dtype=torch.float32, device="cpu"), after
+        shape, loss = window_shape(input), torch.empty((), dtype=torch.float64, device="cpu")
+        ids = copy_tensor("targets", targets, torch.int64, shape)
+        after = self._read_window(isa, shape, input, hidden, targets=ids, loss=loss)
+        return loss.float(), after
 
     def logits(self, isa: str, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits, float32, shape ``(n, bsz, ntoken)``, and the state after. Arguments and errors as above."""
-        width = len(self._decoder.bias)
-        logits = torch.empty(*_window_shape(input), width, dtype=torch.float32, device="cpu")
-        after = self._read_window(isa, input, hidden, logits=logits.data_ptr())
+        shape = window_shape(input)
+        logits = torch.empty(*shape, len(self._decoder.bias), dtype=torch.float32, device="cpu")
+        after = self._read_window(isa, shape, input, hidden, logits=logits)
         return logits[..., : self.config.ntoken], after
 
-    def _read_window(self, isa: str, input: Tensor, hidden: Hidden, **pointers: int) -> Hidden:
-        """Call a kernel. ``pointers`` are the fields of the window that differ from call to call."""
+    def _read_window(
+        self, isa: str, shape: tuple[int, int], input: Tensor, hidden: Hidden, **tensors: Tensor
+    ) -> Hidden:
+        """Call a kernel for a window of this shape. ``tensors`` are the fields that differ from call to call."""
         kernels, available, config = library.load_library(), library.available_isas()[1:], self.config
         if kernels is None or isa not in available:
             raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
-        n, bsz = _window_shape(input)
-        ids, shape = check_tensor("input", input, torch.int64, (n, bsz)), (config.nlayers, bsz, config.nhid)
-        h, c = (check_tensor("hidden", tensor, torch.float32, shape).clone() for tensor in hidden)
-        size = kernels.lstmq_workspace_size(byref(self._struct), n, bsz)
-        workspace = torch.empty(size, dtype=torch.uint8, device="cpu")
-        window = WindowStruct(n, bsz, ids.data_ptr(), hidden=h.data_ptr(), cell=c.data_ptr(), **pointers)
-        window.workspace = workspace.data_ptr()
+        ids = copy_tensor("input", input, torch.int64, shape)
+        h, c = (copy_tensor("hidden", x, torch.float32, (config.nlayers, shape[1], config.nhid)) for x in hidden)
+        size = kernels.lstmq_workspace_size(byref(self._struct), *shape)
+        tensors["workspace"] = torch.empty(size, dtype=torch.uint8, device="cpu")
+        tensors |= {"input": ids, "hidden": h, "cell": c}
+        window = WindowStruct(*shape, **{name: tensor.data_ptr() for name, tensor in tensors.items()})
         if kernels.lstmq_read_window(byref(self._struct), KERNEL_ISAS.index(isa), byref(window)):
             raise ValueError(f"expected ids from 0 to {config.ntoken - 1:,}, found another")
         return h, c
 
 
-def _window_shape(ids: Tensor) -> tuple[int, int]:
-    if ids.dim() != 2 or not ids.numel():
-        raise ValueError(f"expected ids of shape (n, bsz), found {tuple(ids.shape)}")
-    return ids.shape[0], ids.shape[1]
+def _versions(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """Return what differs after torch wrote to a tensor, resized it, or gave it other memory."""
+    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

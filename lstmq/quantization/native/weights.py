@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lstmq.errors import QuantizationError
-from lstmq.model import ModelConfig
+from lstmq.model import Hidden, ModelConfig
 
 MAX_COLUMNS = 2**16  # a sum of more products may overflow an int32
 
@@ -77,16 +77,57 @@ def check_state(state: Mapping[str, Tensor], config: ModelConfig) -> None:
         check_tensor(name, state[name], dtype, shape)
 
 
-def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """Return a contiguous tensor with the same values.
-
-    Raises:
-        ValueError: if the tensor has another dtype or shape, or is not on the CPU.
-    """
-    if tensor.dtype != dtype or tuple(tensor.shape) != shape or tensor.device.type != "cpu":
+def check_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Raise ``ValueError`` unless a tensor is a plain one on the CPU, with this dtype and shape, and memory for it."""
+    check_plain(name, tensor)
+    if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_cpu:
         found = f"{tensor.dtype} of shape {tuple(tensor.shape)} on {tensor.device}"
         raise ValueError(f"{name}: expected {dtype} of shape {shape} on the CPU, found {found}")
-    return tensor.contiguous()
+    last = tensor.numel() - 1
+    if not tensor.is_contiguous():
+        last = sum((size - 1) * stride for size, stride in zip(shape, tensor.stride(), strict=True))
+    if tensor.untyped_storage().nbytes() < (tensor.storage_offset() + last + 1) * dtype.itemsize:
+        raise ValueError(f"{name}: expected memory for shape {shape}, found a storage that was made smaller")
+
+
+def copy_tensor(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Return a contiguous copy, which has this dtype and shape whatever happens to the tensor meanwhile.
+
+    Raises:
+        ValueError: as :func:`check_tensor` does.
+    """
+    check_tensor(name, tensor, dtype, shape)
+    return torch.empty(shape, dtype=dtype, device="cpu").copy_(tensor.detach())
+
+
+def copy_state(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Return copies of the tensors that the configuration requires. Errors as for :func:`check_tensor`."""
+    return {name: copy_tensor(name, state[name], *spec) for name, spec in state_spec(config).items()}
+
+
+def check_plain(name: str, tensor: Tensor) -> None:
+    """Raise ``ValueError`` if a tensor is of a subclass. A fake tensor, for example, has no memory."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        raise ValueError(f"{name}: expected a plain tensor, found {type(tensor).__name__}")
+
+
+def window_shape(ids: Tensor) -> tuple[int, int]:
+    """Return the shape ``(n, bsz)`` of a window. Raise ``ValueError`` if it has another number of dimensions."""
+    check_plain("input", ids)
+    if ids.dim() != 2 or not ids.numel():
+        raise ValueError(f"expected ids of shape (n, bsz), found {tuple(ids.shape)}")
+    return ids.shape[0], ids.shape[1]
+
+
+def check_window(config: ModelConfig, ids: Tensor, hidden: Hidden) -> None:
+    """Raise ``ValueError`` unless ids and a state fit the model, as they must for the kernels."""
+    n, bsz = window_shape(ids)
+    check_tensor("input", ids, torch.int64, (n, bsz))
+    for tensor in hidden:
+        check_tensor("hidden", tensor, torch.float32, (config.nlayers, bsz, config.nhid))
+    smallest, largest = ids.aminmax()
+    if smallest < 0 or largest >= config.ntoken:
+        raise ValueError(f"expected ids from 0 to {config.ntoken - 1:,}, found another")
 
 
 def weights_from_state(state: Mapping[str, Tensor], config: ModelConfig) -> Weights:

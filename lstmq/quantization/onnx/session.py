@@ -10,6 +10,7 @@ from torch import Tensor
 from lstmq.errors import QuantizationError
 from lstmq.model import EngineModel, Hidden, LSTMModel, ModelConfig
 from lstmq.quantization.checks import check_float32
+from lstmq.quantization.eager import check_eager, uncompiled
 from lstmq.quantization.onnx.graph import INPUTS, LOGITS, LOSS, STATE, build_graph, quantize_graph
 
 # Of weights, in bytes. protobuf allows 2 GiB for a graph; the difference leaves room for the dictionary.
@@ -75,12 +76,14 @@ class OnnxModel(EngineModel):
         return self._run(LOSS, input, targets, hidden)
 
     def _run(self, output: str, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
-        if output not in self._sessions:
-            self._sessions[output] = _open_session(self.graph.numpy().tobytes(), output)
-        arrays = (tensor.numpy() for tensor in (input, targets, *hidden))
-        results = self._sessions[output].run([output, *STATE], dict(zip(INPUTS, arrays, strict=True)))
-        result, h, c = map(torch.as_tensor, results)
-        return result, (h, c)
+        check_eager("ONNX Runtime")
+        with uncompiled():
+            if output not in self._sessions:
+                self._sessions[output] = _open_session(self.graph.numpy().tobytes(), output)
+            arrays = (tensor.numpy() for tensor in (input, targets, *hidden))
+            results = self._sessions[output].run([output, *STATE], dict(zip(INPUTS, arrays, strict=True)))
+            result, h, c = map(torch.as_tensor, results)
+            return result, (h, c)
 
 
 def _open_session(graph: bytes, output: str) -> Any:

@@ -51,13 +51,14 @@ def test_windows_with_the_state_carried_have_the_loss_of_one_long_window(scheme,
 def test_window_loss_is_the_loss_of_the_logits(scheme, model, bsz, seed):
     quantized = quantize(model, scheme)
     window = next_words(batchify(random_ids(model.config.ntoken, 20 * bsz, seed), bsz))
-    reader, loss_reader = StreamReader(quantized, bsz), StreamReader(quantized, bsz)
-    loss, logits = reader.loss_and_output(window)
+    reader, loss_reader = StreamReader(quantized, window), StreamReader(quantized, window)
+    loss, targets, logits = reader.loss_and_output(window)
+    assert targets == window.tokens
     assert loss.item() == pytest.approx(window.summed_loss(logits).item(), rel=1e-5)
-    assert loss_reader.window_loss(window).item() == loss.item()
+    assert loss_reader.window_loss(window)[0].item() == loss.item()
     assert logits.shape == (*window.targets.shape, model.config.ntoken)
-    loss, _ = reader.loss_and_output(window)  # again, from the state after the first window
-    assert loss_reader.window_loss(window).item() == loss.item()
+    loss, *_ = reader.loss_and_output(window)  # again, from the state after the first window
+    assert loss_reader.window_loss(window)[0].item() == loss.item()
 
 
 @onnx_schemes

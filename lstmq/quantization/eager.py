@@ -1,0 +1,47 @@
+"""Keeps torch from looking into code that computes outside of torch: :func:`check_eager`, :func:`uncompiled`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch._C._dynamo.eval_frame import set_eval_frame
+
+from lstmq.errors import QuantizationError
+
+
+def check_eager(scheme: str) -> None:
+    """Check that torch only runs the model. Else it would record other operations than those that compute.
+
+    Args:
+        scheme: names the model in the error.
+
+    Raises:
+        QuantizationError: while torch exports, traces or transforms the model, or runs it on fake tensors.
+    """
+    if not _is_eager():
+        raise QuantizationError(
+            f"{scheme} computes outside of torch: torch cannot compile, export, trace, vmap or differentiate it, "
+            "or run it on fake tensors"
+        )
+
+
+def _is_eager() -> bool:
+    if getattr(torch.compiler, "is_compiling", bool)():  # old versions of torch do not have it
+        return False  # at once, because torch.compile may not understand the other calls
+    is_tracing = torch._C._get_tracing_state() is not None
+    is_transforming = torch._C._functorch.peek_interpreter_stack() is not None
+    return not (is_tracing or is_transforming or torch.utils._python_dispatch._get_current_dispatch_mode())
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Switch torch.compile off in a block that passes pointers, because it would trace it with arrays without memory.
+
+    Some versions of torch.compile run a function as it is if it raises an error while they compile, and then compile
+    the functions that it calls. This is what ``torch.compiler.disable`` does, whose import takes seconds.
+    """
+    before = set_eval_frame(None)
+    try:
+        yield
+    finally:
+        set_eval_frame(before)
