@@ -15,7 +15,7 @@ from gating import DEFAULT_LIMITS, Gate
 from lstmq import Workload, report
 from lstmq.errors import one_line
 from lstmq.escaping import show
-from lstmq.files import atomic_write
+from lstmq.files import atomic_write, to_finite
 from lstmq.gate import KEY, Figure, Outcome, Run, Verdict, judge_session, proposed_limits, run_document, worst
 from lstmq.gate.loops import Round
 from options import add_options
@@ -196,6 +196,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, object]) -> None:
     """Add the raw times and the verdicts to what pytest-benchmark saves."""
     gate = config.stash[GATE]
+    output_json.update(to_finite(output_json))
     if gate.is_measured:
         verdicts = gate.verdicts()
         output_json[KEY] = run_document(replace(gate.run, outcome=worst(verdicts).value), verdicts)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 STDOUT_NAMES = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 DESCRIPTORS = ("/dev/fd/", "/dev/std", "/proc/")  # paths that lead to a file that is already open
@@ -150,3 +150,14 @@ def _umask() -> int:
     mask = os.umask(0)  # the only way to read it
     os.umask(mask)
     return mask
+
+
+def to_finite(document: Any) -> Any:
+    """Return plain values for JSON, which has neither NaN nor infinity: ``None`` stands for them.
+
+    Args:
+        document: plain values or dataclasses.
+    """
+    import msgspec  # here, because few commands write JSON
+
+    return msgspec.json.decode(msgspec.json.encode(document))

@@ -11,7 +11,7 @@ import click
 from lstmq import __version__
 from lstmq.cli.options import FILE, Files, model_options, stream_options
 from lstmq.cli.output import echo_beside
-from lstmq.files import atomic_write, is_stdout
+from lstmq.files import atomic_write, is_stdout, to_finite
 from lstmq.progress import progress
 from lstmq.quantization import ALL, SCHEMES, select_schemes
 
@@ -80,7 +80,9 @@ def compare_command(
             line_out(line)
         if json_path:
             document = report.comparison_json(rows, workload, machine, bptt)
-            json_path.write_text(json.dumps(document | {"lstmq": __version__}, indent=2) + "\n", encoding="utf-8")
+            json_path.write_text(
+                json.dumps(to_finite(document | {"lstmq": __version__}), indent=2) + "\n", encoding="utf-8"
+            )
 
 
 def mkldnn_note(rows: "Comparison") -> Iterator[str]:

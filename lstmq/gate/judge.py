@@ -1,11 +1,12 @@
 """Judges a run: every figure against its limit, the other environment, and the baseline. Independent of pytest."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from lstmq.gate.judge_pair import judge_against, judge_baseline
 from lstmq.gate.limits import OTHER_CASES, Limits, judge_figure, limits_for
-from lstmq.gate.recording import FLOAT32_COPY
+from lstmq.gate.recording import FLOAT32_COPY, Recording
 from lstmq.gate.runs import Run
 from lstmq.gate.statistics import ConfidenceInterval, Figure, Sample
 from lstmq.gate.verdicts import Outcome, Verdict, not_measured, worst
@@ -30,7 +31,11 @@ def judge_run(run: Run, baseline: Run | None = None) -> list[Verdict]:
 
 
 def judge_session(run: Run) -> list[Verdict]:
-    """Check, in each environment, that float32 and its copy are equally fast."""
+    """Check, in each environment, that float32 and its copy are equally fast, and that all figures are finite."""
+    return [*_judge_copies(run), *_judge_finite(run.recording)]
+
+
+def _judge_copies(run: Run) -> list[Verdict]:
     recording = run.recording
     return [_judge_copy(name, recording.over_copy(side)) for name, side in recording.environments.items()]
 
@@ -50,6 +55,18 @@ def _is_calm(figure: ConfidenceInterval) -> bool:
     return is_equal and figure.width <= COPY_MAX_WIDTH
 
 
+def _judge_finite(recording: Recording) -> Iterator[Verdict]:
+    """Yield a verdict for each loss and divergence that is not a finite number, which says whose it is."""
+    for name, environment in recording.environments.items():
+        where = "" if name == "here" else f", {name}"
+        for model, fidelity in environment.fidelity.items():
+            for metric, figure in (("loss", fidelity.loss), ("kl", fidelity.kl)):
+                if figure is not None and not math.isfinite(figure):
+                    text = "NaN" if math.isnan(figure) else "infinite"
+                    limit = f"a finite number; {model}'s own {metric} is {text}{where}"
+                    yield Verdict("session", model, f"{metric}{where}", Outcome.INVALID, None, limit)
+
+
 def undecided_figures(run: Run, baseline: Run | None = None) -> dict[str, tuple[str, ...]]:
     """Return the noisy figures that are not settled yet, each with the models that must be read on for it.
 
@@ -59,7 +76,7 @@ def undecided_figures(run: Run, baseline: Run | None = None) -> dict[str, tuple[
     """
     recording = run.recording
     undecided: dict[str, tuple[str, ...]] = {}
-    for verdict in judge_session(run):
+    for verdict in _judge_copies(run):
         if verdict.outcome is Outcome.INVALID:
             undecided[f"{verdict.case} {verdict.metric}"] = (FLOAT32, FLOAT32_COPY)
     for scheme in recording.plan.schemes:
@@ -73,7 +90,7 @@ def undecided_figures(run: Run, baseline: Run | None = None) -> dict[str, tuple[
 
 def is_noisy(run: Run) -> bool:
     """Return whether float32 and its copy differ too much, or by an unknown amount, in any environment."""
-    return any(verdict.outcome is Outcome.INVALID for verdict in judge_session(run))
+    return any(verdict.outcome is Outcome.INVALID for verdict in _judge_copies(run))
 
 
 def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Verdict]:

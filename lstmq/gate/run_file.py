@@ -1,6 +1,7 @@
 """Runs in pytest-benchmark's JSON files: written by the benchmarks, read and checked here."""
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from lstmq.errors import one_line
-from lstmq.files import read_input
+from lstmq.files import read_input, to_finite
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Seconds
 from lstmq.gate.runs import Run
 from lstmq.gate.verdicts import Verdict
@@ -18,6 +19,7 @@ from lstmq.quantization import FLOAT32
 KEY = "lstmq"  # of the run in pytest-benchmark's JSON
 VERSION = 5  # of the format below that key; lstmq 0.1.0 wrote version 3
 MAX_MODEL_BYTES = 2**63
+NON_FINITE = {str(number): number for number in (math.nan, math.inf, -math.inf)}
 MAX_FILE_BYTES = 200_000_000  # 1,000 times what a session writes
 
 
@@ -27,8 +29,25 @@ class RunError(ValueError):
 
 def run_document(run: Run, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Return what the benchmarks save below :data:`KEY`."""
-    finite = json.loads(msgspec.json.encode(verdicts))  # null for infinity and NaN, which JSON does not have
-    return {"version": VERSION, **msgspec.to_builtins(run), "verdicts": finite}
+    return {"version": VERSION, **_name_non_finite(msgspec.to_builtins(run)), "verdicts": to_finite(verdicts)}
+
+
+def _name_non_finite(node: Any) -> Any:
+    """Return plain values in which names stand for NaN and infinity, so that they can be read back."""
+    if isinstance(node, dict):
+        return {key: _name_non_finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_name_non_finite(value) for value in node]
+    return str(node) if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def _read_non_finite(node: Any) -> Any:
+    """Return plain values in which the names of NaN and infinity are numbers again."""
+    if isinstance(node, dict):
+        return {key: _read_non_finite(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_read_non_finite(value) for value in node]
+    return NON_FINITE.get(node, node) if isinstance(node, str) else node
 
 
 def read_run(path: Path) -> Run:
@@ -50,7 +69,7 @@ def read_run(path: Path) -> Run:
         hint = ", which an older lstmq wrote; measure again with this one" if version in (3, 4) else ""
         raise RunError(f"{path}: expected a run saved in version {VERSION}, found version {version!r}{hint}")
     try:
-        run = msgspec.convert(saved, Run)
+        run = msgspec.convert(_read_non_finite(saved), Run)
         _check(run)
     except (ValueError, ArithmeticError, KeyError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise RunError(f"{path}: expected a saved run, found a damaged one: {one_line(error)}") from None

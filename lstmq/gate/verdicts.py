@@ -81,8 +81,11 @@ def worst(verdicts: Iterable[Verdict]) -> Outcome:
 def decide(figure: ConfidenceInterval, at_least: float | None = None, at_most: float | None = None) -> Outcome:
     """Decide whether a figure is within its limits.
 
-    It passes if the whole interval is, fails if no part of it is, and is inconclusive otherwise. NaN fails.
+    It passes if the whole interval is, fails if no part of it is, and is inconclusive otherwise. A figure or a limit
+    that is not a finite number says nothing about the code, so it is invalid.
     """
+    if not all(math.isfinite(number) for number in (figure.median, at_least or 0.0, at_most or 0.0)):
+        return Outcome.INVALID
     low = -math.inf if at_least is None else at_least
     high = math.inf if at_most is None else at_most
     if figure.lower >= low and figure.upper <= high:

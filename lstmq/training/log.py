@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from lstmq.figures import save_figure
-from lstmq.files import atomic_write, check_replaceable, is_stdout
+from lstmq.files import atomic_write, check_replaceable, is_stdout, to_finite
 
 
 class TrainingLog:
@@ -39,7 +39,7 @@ class TrainingLog:
     def write(self, event: str, epoch: int, step: int, **values: Any) -> None:
         """Append a line."""
         if self._file:
-            self._file.write(json.dumps({"event": event, "epoch": epoch, "step": step, **values}) + "\n")
+            self._file.write(json.dumps(to_finite({"event": event, "epoch": epoch, "step": step, **values})) + "\n")
 
     def __enter__(self) -> Self:
         return self
