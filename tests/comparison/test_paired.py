@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from lstmq import Subject, Workload, batchify, evaluate, model_size, next_words, perplexity, quantize
-from lstmq.comparison import paired
+from lstmq import QuantizationError, Subject, Workload, batchify, evaluate, model_size, next_words, perplexity, quantize
+from lstmq.cli.compare import mkldnn_note
+from lstmq.comparison import Comparison, paired
 from lstmq.comparison.machine import describe_machine
 from lstmq.comparison.paired import Quartiles, compare
 from lstmq.report.tables import comparison_json, comparison_table, describe_setup, describe_spread
@@ -106,6 +108,71 @@ def test_all_models_read_a_window_before_any_reads_the_next_and_take_turns_in_re
     assert all(len({*modules}) == 3 for modules in rounds)
     assert {modules[0] for modules in rounds} == {*rounds[0]}
     assert tokens == [7] * 7
+
+
+def break_scheme(monkeypatch, scheme, after):
+    """Let the models of a scheme fail when they have read this many windows."""
+
+    def broken(model, name, engine, keep):
+        quantized = quantize(model, name, engine, keep)
+        if name == scheme:
+            reads = iter([None] * after)
+            quantized.register_forward_pre_hook(lambda *_: next(reads))
+        return quantized
+
+    monkeypatch.setattr(paired, "quantize", broken)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 9])
+def test_scheme_that_fails_is_left_out_with_its_reason(workload, monkeypatch, after):
+    """It fails while it reads its first window, in the middle, or when the loss is measured."""
+    break_scheme(monkeypatch, "int8", after)
+    loss = make_subject(workload.speed.model, tokens=80)
+    rows = compare(Workload(speed=workload.speed, loss=loss), ["int8", "bf16"], bptt=7)
+    assert [row.name for row in rows] == ["float32", "bf16"]
+    assert rows.left_out.keys() == {"int8"}
+    assert "StopIteration" in rows.left_out["int8"]
+    assert rows[1].loss == evaluate(quantize(workload.speed.model, "bf16"), loss.stream, 7)
+
+
+def test_comparison_of_schemes_that_all_fail_is_an_error(workload):
+    subject = Subject(model=nn.Sequential(nn.Embedding(30, 30)), stream=workload.speed.stream, origin="")
+    with pytest.raises(QuantizationError, match=r"int8 failed: nothing to .*; int8-native failed: .* LSTMModel"):
+        compare(Workload(speed=subject, loss=subject), ["int8", "int8-native"], bptt=7)
+
+
+def test_losses_that_are_not_finite_name_their_model(workload, monkeypatch):
+    def break_bias(model, *arguments):
+        quantized = quantize(model, *arguments)
+        if arguments[0] == "bf16":
+            quantized.decoder.bias.data[0] = float("nan")
+        return quantized
+
+    monkeypatch.setattr(paired, "quantize", break_bias)
+    assert compare(workload, ["int8", "bf16"], bptt=7).left_out == {"bf16": "bf16's own loss is NaN"}
+    workload.speed.model.decoder.bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match="float32's own loss is NaN"):
+        compare(workload, ["int8"], bptt=7)
+
+
+def test_rows_say_what_was_quantized(workload):
+    float32, *others = compare(workload, ["int8", "bf16"], bptt=7)
+    assert float32.coverage is None
+    float32_parts = {row.name: [part.name for part in row.coverage.float32] for row in others}
+    assert float32_parts == {"int8": ["encoder"], "bf16": []}
+
+
+@pytest.mark.parametrize(("gain", "lines"), [(4.0, 1), (1.05, 0), (None, 0)])
+def test_command_says_if_float32_is_faster_without_mkldnn(gain, lines):
+    notes = [*mkldnn_note(Comparison([], {}, gain))]
+    assert len(notes) == lines
+    assert all("torch.backends.mkldnn.enabled = False, float32 itself is 4.0 times" in note for note in notes)
+
+
+def test_mkldnn_is_as_before_after_the_comparison(workload):
+    assert torch._C._get_mkldnn_enabled()
+    assert compare(workload, ["bf16"], bptt=7).mkldnn_off > 0
+    assert torch._C._get_mkldnn_enabled()
 
 
 def test_clock_is_cpu_time_with_one_thread_and_else_wall_time(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from lstmq import Stream, evaluate
 from lstmq.gate.protocol import SubjectFile
 from lstmq.gate.transfer import dump_subjects, load_subject
+from lstmq.workload.custom import load_user_workload
 from lstmq.workload.subject import Subject, Workload
 from runs import make_subject
 from strategies import random_ids
@@ -61,3 +62,43 @@ def test_files_are_deleted_after_the_block_even_if_it_fails():
 def test_missing_files_are_an_os_error(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         load_subject(SubjectFile(which="speed", made_by="", folder=str(tmp_path / "nowhere")))
+
+
+def test_workers_load_several_inputs_and_targets_into_their_own_stream(tmp_path):
+    """The function that calls the model, and what is in tuples and dictionaries, comes from the file."""
+    file = tmp_path / "mine.py"
+    body = """
+import torch
+from torch import nn
+from lstmq import Stream, Subject, Workload
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 3)
+    def init_hidden(self):
+        return None
+    def forward(self, x, more):
+        return self.rnn(x)[0] + more, more
+
+def make():
+    torch.seed()
+    inputs = {"more": torch.randn(2, 8, 3), "x": torch.randn(2, 8, 3)}
+    targets = (torch.randn(2, 8, 3), torch.randn(2, 8, 3))
+    def loss(output, targets):
+        return sum(((a - b) ** 2).sum() for a, b in zip(output, targets)), 96
+    stream = Stream(inputs=inputs, targets=targets, loss=loss, batch_first=True)
+    model = Model()
+    model.rnn.batch_first = True
+    call = lambda model, inputs: model(**inputs)
+    subject = Subject(model=model, stream=stream, origin="a", call=call)
+    return Workload(speed=subject, loss=subject)
+"""
+    file.write_text(body, encoding="utf-8")
+    workload = load_user_workload(f"{file}:make")
+    stream = workload.speed.stream
+    with dump_subjects(workload) as files:
+        loaded = load_subject(files.speed)
+    assert loaded.stream.inputs.keys() == {"more", "x"}
+    assert all(torch.equal(loaded.stream.inputs[name], x) for name, x in stream.inputs.items())
+    assert all(map(torch.equal, loaded.stream.targets, stream.targets))
+    assert evaluate(loaded.model, loaded.stream, 8) == evaluate(workload.speed.model, stream, 8)

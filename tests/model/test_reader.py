@@ -1,16 +1,12 @@
-"""Laws of reading a stream with any module.
+"""Laws of reading a stream with any module. ``test_states.py`` has those of its state.
 
-1. A state has any name, is keyword-only, several, or in lists, and is carried as a plain loop carries it. What is not a
-   state is not passed; what cannot be decided is a line that says what to write.
-2. The first state is that of the stream or of the model, whatever ``init_hidden`` takes.
-3. Every model reads a window with the same random numbers, and the caller's random numbers go on as before.
-4. A stream whose first dimensions a module reads the other way round is asked about.
-5. Targets of -100 do not count, and several targets of a step each count.
-6. Inputs and outputs are tensors, tuples or dictionaries.
+1. Every model reads a window with the same random numbers, and the caller's random numbers go on as before.
+2. A stream whose first dimensions a module reads the other way round is asked about.
+3. Targets of -100 do not count, and several targets of a step each count.
+4. Inputs and outputs are tensors, tuples or dictionaries.
 """
 
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,184 +14,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from lstmq import LSTMModel, ModelConfig, Stream, Subject, evaluate, quantize
 from lstmq.comparison.fidelity import compare_predictions
-from lstmq.model.states import StateArguments
-
-CLASSES, WIDTH = 3, 4
-
-
-class Reader(nn.Module):
-    """Carries the state of an LSTM. Subclasses call it with other arguments."""
-
-    def __init__(self, **options):
-        super().__init__()
-        torch.manual_seed(0)
-        self.emb, self.rnn, self.out = (
-            nn.Embedding(9, WIDTH),
-            nn.LSTM(WIDTH, WIDTH, **options),
-            nn.Linear(WIDTH, CLASSES),
-        )
-
-    def read(self, ids, state):
-        output, state = self.rnn(self.emb(ids), state)
-        return self.out(output), state
-
-
-def reader(forward, init_hidden=None, **options):
-    """Return a model with this forward, and perhaps this ``init_hidden``."""
-    members = {"forward": forward} | ({"init_hidden": init_hidden} if init_hidden else {})
-    return type("Model", (Reader,), members)(**options).eval()
-
-
-def make_stream(steps=20, columns=2, **options):
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(9, (steps, columns), generator=generator)
-    return Stream(inputs=ids, targets=torch.randint(CLASSES, (steps, columns), generator=generator), **options)
-
-
-@torch.no_grad()
-def carried_loss(model, stream):
-    output, _ = model.read(stream.inputs, None)
-    return F.cross_entropy(output.flatten(0, 1), stream.targets.flatten()).item()
-
+from readers import CLASSES, STATES, carried_loss, make_stream, reader
 
 # Law 1.
-
-
-def swap(result):
-    output, (h, c) = result
-    return output, [h, c]
-
-
-def flat(result):
-    output, (h, c) = result
-    return output, h, c
-
-
-def join(h, c):
-    return None if h is None else (h, c)
-
-
-STATES = {
-    "hidden": lambda self, x, hidden: self.read(x, hidden),
-    "any required name": lambda self, x, memo: self.read(x, memo),
-    "h0": lambda self, x, h0=None: self.read(x, h0),
-    "prev_state": lambda self, x, lengths=None, prev_state=None: self.read(x, prev_state),
-    "keyword-only": lambda self, x, *, state=None: self.read(x, state),
-    "a list": lambda self, x, hx: swap(self.read(x, hx and tuple(hx))),
-    "two, returned in a tuple": lambda self, x, h, c: self.read(x, join(h, c)),
-    "two, returned one by one": lambda self, x, h=None, c=None: flat(self.read(x, join(h, c))),
-    "two, keyword-only": lambda self, x, *, h_prev, c_prev: flat(self.read(x, join(h_prev, c_prev))),
-}
-
-
-@pytest.mark.parametrize("name", STATES)
-@pytest.mark.parametrize("scheme", ["float32", "int8", "int8-embedding", "bf16"])
-def test_state_is_carried(name, scheme):
-    model, stream = reader(STATES[name]), make_stream()
-    quantized = model if scheme == "float32" else quantize(model, scheme)
-    assert evaluate(quantized, stream, 3) == pytest.approx(
-        carried_loss(model, stream), rel=1e-5 if quantized is model else 0.02
-    )
-
-
-@pytest.mark.parametrize(
-    "forward",
-    [
-        lambda self, x: self.read(x, None)[0],
-        lambda self, x, lengths=None: self.read(x, lengths)[0],
-        lambda self, x, return_hidden=False: self.read(x, None)[0] if return_hidden is False else None,
-        lambda self, x, hidden_size=WIDTH: self.read(x, None)[0] if hidden_size == WIDTH else None,
-    ],
-)
-def test_what_is_not_a_state_is_not_passed(forward):
-    model, stream = reader(forward), make_stream(steps=21)
-    losses = [carried_loss(model, window) for window in stream.windows(7)]
-    assert evaluate(model, stream, 7) == pytest.approx(sum(losses) / 3, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("forward", "message"),
-    [
-        (lambda self, x, memo=None: self.read(x, memo), r"found tuple of 2: pass Subject\(\.\.\., call=function\)"),
-        (lambda self, x, hx: (x, hx, 3), r"expected \(output, hx\) from Model, found tuple of 3: .* call=function"),
-        (lambda self, x, h, c: (x, h), r"expected \(output, h, c\) from Model, found tuple of 2"),
-        (lambda self, x: {"logits": x, "loss": 3}, r"found dict with logits, loss: .*\['logits'\]"),
-        (lambda self, x, mask: x + mask, "lstmq passed None for mask, as a state before the first window"),
-        (lambda self, x, hidden, mask: x, "missing 1 required positional argument: 'mask'"),
-    ],
-)
-def test_what_cannot_be_decided_is_a_line_that_says_what_to_write(forward, message):
-    with pytest.raises((ValueError, TypeError), match=message) as caught:
-        evaluate(reader(forward), make_stream(), 3)
-    assert "\n" not in str(caught.value)
-
-
-def test_signature_without_parameters_has_no_state():
-    module = SimpleNamespace(forward=lambda *args, **kwargs: None)
-    assert StateArguments.of(module, torch.zeros(1), has_first_state=True).names == ()
-
-
-# Law 2.
-
-
-FIRST = [
-    lambda self, bsz: self.ones(bsz, next(self.parameters())),
-    lambda self, batch_size=1: self.ones(batch_size, next(self.parameters())),
-    lambda self, *, bsz: self.ones(bsz, next(self.parameters())),
-    lambda self: self.ones(2, next(self.parameters())),
-    lambda self, device=None: self.ones(2, next(self.parameters())),
-    lambda self, bsz: self.ones(bsz, self.rnn.weight_ih_l0),
-    lambda self, bsz: self.ones(bsz, self.out.weight),
-]
-
-
-@pytest.mark.parametrize("init_hidden", FIRST)
-@pytest.mark.parametrize("scheme", ["int8", "int8-embedding", "int8-embedding4", "bf16"])
-def test_first_state_is_that_of_the_float_model(init_hidden, scheme):
-    model = reader(STATES["h0"], init_hidden)
-    type(model).ones = lambda self, bsz, weight: (weight.new_ones(1, bsz, WIDTH),) * 2
-    subject = Subject(model=model, stream=make_stream(steps=2), origin="")
-    with torch.no_grad():
-        output, _ = model.read(subject.stream.inputs, (torch.ones(1, 2, WIDTH),) * 2)
-    expected = F.cross_entropy(output.flatten(0, 1), subject.stream.targets.flatten()).item()
-    assert evaluate(model, subject.stream, 1) == pytest.approx(expected, rel=1e-5)
-    assert evaluate(quantize(model, scheme), subject.stream, 1) == pytest.approx(expected, rel=0.01)
-    assert carried_loss(model, subject.stream) != pytest.approx(expected, rel=0.01)
-
-
-def test_first_state_of_a_bare_quantized_model_may_ask_its_parameters():
-    model = reader(STATES["hidden"], lambda self, bsz: (next(self.parameters()).new_zeros(1, bsz, WIDTH),) * 2)
-    assert evaluate(quantize(model, "int8-embedding"), make_stream(), 3) == pytest.approx(
-        carried_loss(model, make_stream()), rel=0.02
-    )
-
-
-@pytest.mark.parametrize(
-    ("init_hidden", "message"),
-    [
-        (
-            lambda self, bsz, device: None,
-            r"init_hidden takes \(bsz, device\): pass Stream\(\.\.\., first_state=function\)",
-        ),
-        (lambda self, bsz: self.nothing, "the first state of Model: AttributeError: 'Model' .*'nothing'"),
-        (lambda self, bsz: next(iter(())), "the first state of Model: StopIteration"),
-    ],
-)
-def test_first_state_that_fails_is_one_line(init_hidden, message):
-    with pytest.raises(ValueError, match=message):
-        evaluate(reader(STATES["hidden"], init_hidden), make_stream(), 3)
-
-
-def test_init_hidden_is_not_called_for_a_forward_without_a_state():
-    model = reader(lambda self, x: self.read(x, None)[0], lambda self: 1 / 0)
-    assert evaluate(model, make_stream(), 20) == pytest.approx(carried_loss(model, make_stream()), rel=1e-5)
-
-
-# Law 3.
 
 
 DRAWS = {
@@ -228,7 +52,7 @@ def test_models_read_a_window_with_the_same_random_numbers(source):
     assert DRAWS[source]((1,)).item() == expected
 
 
-# Law 4.
+# Law 2.
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(2, 16))
@@ -272,7 +96,7 @@ def test_language_model_refuses_a_batch_first_stream(model):
         evaluate(model, stream, 5)
 
 
-# Law 5.
+# Law 3.
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8", "int8-native", "ort-fp32", "bf16"])
@@ -330,7 +154,7 @@ def test_own_loss_may_count_its_targets():
     assert (fidelity.loss, fidelity.kl) == (pytest.approx(expected, rel=1e-5), None)
 
 
-# Law 6.
+# Law 4.
 
 
 def add(self, x, more):

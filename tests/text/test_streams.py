@@ -73,6 +73,37 @@ def test_stream_refuses_inputs_without_targets(shapes):
         Stream(inputs=inputs, targets=targets)
 
 
+@given(st.integers(1, 20), st.integers(1, 4), st.integers(1, 25), st.booleans())
+def test_windows_cut_tuples_and_dictionaries_along_the_steps(steps, bsz, bptt, batch_first):
+    ids = torch.arange(steps * bsz).view(steps, bsz)
+    more = ids[..., None].float().expand(steps, bsz, 3)
+    inputs = {"ids": ids, "more": (more, ids)}
+    if batch_first:
+        inputs = {"ids": ids.T, "more": (more.transpose(0, 1), ids.T)}
+    stream = Stream(inputs=inputs, targets=inputs["ids"], batch_first=batch_first)
+    assert (len(stream), stream.columns, stream.tokens) == (steps, bsz, steps * bsz)
+    windows = [*stream.windows(bptt)]
+    assert sum(map(len, windows)) == steps
+    assert all(window.inputs.keys() == inputs.keys() and window.inputs["ids"].is_contiguous() for window in windows)
+    parts = [(window.inputs["ids"], *window.inputs["more"], window.targets) for window in windows]
+    joined = [torch.cat(tensors, int(batch_first)) for tensors in zip(*parts, strict=True)]
+    assert all(map(torch.equal, joined, (inputs["ids"], *inputs["more"], inputs["ids"])))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        ((), torch.zeros(3, 1), r"found no tensor and \(3, 1\)"),
+        ({"a": torch.zeros(3, 1), "b": torch.zeros(2, 1)}, torch.zeros(3, 1), r"found \(3, 1\), \(2, 1\) and \(3, 1\)"),
+        ((torch.zeros(3),), torch.zeros(3, 1), r"found \(3,\) and \(3, 1\)"),
+        (torch.zeros(3, 1), (torch.zeros(3, 1),), "the cross-entropy needs a tensor of classes, found 1 targets"),
+    ],
+)
+def test_stream_refuses_tensors_that_do_not_have_the_same_steps(inputs, targets, message):
+    with pytest.raises(ValueError, match=message):
+        Stream(inputs=inputs, targets=targets)
+
+
 @pytest.mark.parametrize("bptt", [0, -1])
 def test_windows_refuses_a_length_below_one_step(bptt):
     with pytest.raises(ValueError, match=f"at least 1 step, found {bptt}"):

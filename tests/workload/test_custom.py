@@ -7,6 +7,7 @@
 
 import copy
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,51 @@ def test_file_can_import_neighbours_which_do_not_hide_installed_modules(tmp_path
     file.write_text(IMPORTS + body, encoding="utf-8")
     with pytest.raises(ValueError, match=r"torch.py:make: KeyError: \(7, False\)"):
         load_user_workload(f"{file}:make")
+
+
+def test_file_runs_under_pythons_default_warning_filters(tmp_path):
+    """Warnings are errors in these tests, as they may be in those of a user who calls the gate."""
+    file = tmp_path / "mine.py"
+    body = """
+import warnings
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 3, dropout=0.5)
+    def forward(self, x):
+        warnings.warn("deprecated", DeprecationWarning)
+        return self.rnn(x)[0]
+def make():
+    stream = Stream(inputs=torch.zeros(30, 1, 3), targets=torch.zeros(30, 1).long())
+    subject = Subject(model=Model(), stream=stream, origin="mine")
+    return Workload(speed=subject, loss=subject)
+"""
+    file.write_text(IMPORTS + body, encoding="utf-8")
+    with pytest.warns(UserWarning, match="dropout option adds dropout"):
+        result = CliRunner().invoke(main, ["compare", "--workload", f"{file}:make", "--scheme", "bf16"])
+    assert result.exit_code == 0, result.output
+    with pytest.raises(DeprecationWarning):
+        warnings.warn("filters are as before", DeprecationWarning, stacklevel=1)
+
+
+def test_keep_option_adds_to_what_the_subject_keeps(tmp_path):
+    file = tmp_path / "mine.py"
+    source = (
+        SOURCE.replace("nn.LSTM(", "nn.RNN(").replace('weights")', 'weights", keep=("tags",))').replace("3_000", "30")
+    )
+    file.write_text(source, encoding="utf-8")
+    command = ["compare", "--workload", f"{file}:workload", "--scheme", "int8-embedding"]
+    result = CliRunner().invoke(main, command)
+    assert "lstm, a RNN, would stay float32. If it may, pass keep=('lstm',) or --keep lstm" in result.output
+    result = CliRunner().invoke(main, [*command, "--keep", "lstm"])
+    assert result.exit_code == 0, result.output
+    assert "quantized: Embedding words; float32: RNN lstm, Linear tags" in result.output
+    for wrong in (["--keep", "rnn"], []):
+        file.write_text(source.replace('"tags"', '"tag"' if not wrong else '"tags"'), encoding="utf-8")
+        result = CliRunner().invoke(main, [*command, *wrong])
+        assert result.exit_code == 2
+        assert "no module of Tagger matches" in result.output
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_user_errors_without_a_spec_leave_errors_as_they_are():
