@@ -57,7 +57,10 @@ def read_run(path: Path) -> Run:
         RunError: in one line, if it is not such a file, is damaged, or was saved by another version of lstmq.
         OSError: if there is no such file, or it cannot be read.
     """
-    content = read_input(path, MAX_FILE_BYTES)
+    try:
+        content = read_input(path, MAX_FILE_BYTES)
+    except ValueError as error:
+        raise RunError(str(error)) from None
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply

@@ -84,7 +84,8 @@ def decide(figure: ConfidenceInterval, at_least: float | None = None, at_most: f
     It passes if the whole interval is, fails if no part of it is, and is inconclusive otherwise. A figure or a limit
     that is not a finite number says nothing about the code, so it is invalid.
     """
-    if not all(math.isfinite(number) for number in (figure.median, at_least or 0.0, at_most or 0.0)):
+    ends = (figure.lower, figure.upper)  # which may be infinite
+    if any(map(math.isnan, ends)) or not all(map(math.isfinite, (figure.median, at_least or 0, at_most or 0))):
         return Outcome.INVALID
     low = -math.inf if at_least is None else at_least
     high = math.inf if at_most is None else at_most

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmq.gate import judge
-from lstmq.gate.judge import is_noisy, judge_limits, judge_run, judge_scheme, judge_session, scheme_outcome
+from lstmq.gate.judge import (
+    is_noisy,
+    judge_limits,
+    judge_run,
+    judge_scheme,
+    judge_session,
+    scheme_outcome,
+    undecided_figures,
+)
 from lstmq.gate.limits import CaseLimits, Limit
 from lstmq.gate.recording import FLOAT32_COPY
 from lstmq.gate.statistics import Sample, exact
@@ -101,11 +109,47 @@ def test_every_figure_of_a_scheme_can_have_a_limit(metric, end):
 
 
 @pytest.mark.parametrize("metric", ["kl", "agreement", "loss_difference"])
-def test_model_that_computes_nan_fails(metric):
+def test_model_that_computes_nan_makes_the_session_invalid(metric):
     here = make_environment(fidelity={"int8": make_fidelity(math.nan, math.nan, math.nan)})
     verdicts = judged(make_run(here, {}, limits=int8_limits(**{metric: Limit(at_least=-1e9, at_most=1e9)})), make_run())
     for key in (("limit", "int8", metric), *itertools.product(("against", "baseline"), ["int8"], ("loss moved", "kl"))):
-        assert verdicts[key].outcome is Outcome.FAIL
+        assert verdicts[key].outcome is Outcome.INVALID
+    assert verdicts["session", "int8", "loss"].limit == "a finite number; int8's own loss is NaN"
+
+
+@pytest.mark.parametrize(("loss", "text"), [(math.nan, "NaN"), (math.inf, "infinite")])
+def test_float32_whose_loss_is_not_finite_makes_the_session_invalid_without_any_limit(loss, text):
+    side = make_environment("there", fidelity={FLOAT32: make_fidelity(loss, 0.0, 1.0)})
+    run = make_run({}, side, limits=int8_limits(size_ratio=Limit(at_least=1)))
+    verdict = judged(run)["session", FLOAT32, "loss, there"]
+    assert (verdict.outcome, verdict.limit) == (
+        Outcome.INVALID,
+        f"a finite number; float32's own loss is {text}, there",
+    )
+    assert worst(judge_run(run)) is Outcome.INVALID
+    assert undecided_figures(run) == {}
+
+
+# Looks.
+
+
+def test_undecided_figures_name_the_models_that_must_be_read_on():
+    limits = int8_limits(speedup=Limit(at_least=3.0))
+    run = make_run({"int8": SECONDS["int8"]}, {"int8": SECONDS["int8"] / 1.02}, limits=limits)
+    assert undecided_figures(run) == {"int8 speedup": (FLOAT32, "int8"), "int8 slower": ("int8",)}
+    assert undecided_figures(make_run({}, {})) == {}
+
+
+def test_noisy_copy_is_undecided():
+    run = make_run({FLOAT32_COPY: 2 * SECONDS[FLOAT32]})
+    assert undecided_figures(run) == {"float32 over its copy": (FLOAT32, FLOAT32_COPY)}
+
+
+@given(noisy_runs(), st.none() | noisy_runs())
+def test_no_look_is_taken_again_once_all_figures_are_settled(run, baseline):
+    undecided = undecided_figures(run, baseline)
+    outcomes = {verdict.outcome for verdict in judge_run(run, baseline)}
+    assert (not undecided) == outcomes.isdisjoint({Outcome.INCONCLUSIVE, Outcome.INVALID})
 
 
 # What was not measured.

@@ -69,7 +69,8 @@ def test_saved_nan_and_infinity_are_read_as_they_were(path):
     assert saved.others == others
     assert math.isnan(saved.figures("int8")["loss_difference"].median)
     assert math.isnan(saved.figures("int8")["kl"].median)
-    assert worst(judge_run(saved)) is Outcome.FAIL
+    assert worst(judge_run(saved)) is Outcome.INVALID
+    json.dumps(json.loads(path.read_text()), allow_nan=False)
 
 
 def test_verdicts_are_saved_as_json_that_any_reader_accepts():
@@ -130,10 +131,10 @@ def test_file_that_is_not_a_saved_run_is_refused_in_one_line(path, content, mess
 def test_missing_file_folder_and_too_large_file_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "run.json"
     assert "No such file" in refuse(path)
-    assert "directory" in refuse(tmp_path)
+    assert "expected a file, found a folder" in refuse(tmp_path)
     path.write_bytes(TEXT)
     monkeypatch.setattr(run_file, "MAX_FILE_BYTES", len(TEXT) - 1)
-    assert f"found {len(TEXT):,} bytes" in refuse(path)
+    assert f"at most {len(TEXT) - 1:,} bytes, found {len(TEXT):,}" in refuse(path)
 
 
 # Damaged runs.

@@ -46,10 +46,11 @@ def test_decide_passes_an_exact_figure_between_its_limits_and_fails_any_other(fi
 
 @pytest.mark.parametrize("ends", [(math.nan, 1.0), (1.0, math.nan), (math.nan, math.nan)])
 @pytest.mark.parametrize("limit", [{"at_least": 0.0}, {"at_most": 2.0}, {"at_least": 0.0, "at_most": 2.0}])
-def test_decide_never_passes_nan(ends, limit):
+def test_nan_and_infinity_are_invalid(ends, limit):
     assert decide(ConfidenceInterval(median=1.0, lower=ends[0], upper=ends[1]), **limit) is not Outcome.PASS
-    assert decide(exact(math.nan), **limit) is Outcome.FAIL
-    assert decide(exact(1.0), **dict.fromkeys(limit, math.nan)) is Outcome.FAIL
+    assert decide(exact(math.nan), **limit) is Outcome.INVALID
+    assert decide(exact(math.inf), **limit) is Outcome.INVALID
+    assert decide(exact(1.0), **dict.fromkeys(limit, math.nan)) is Outcome.INVALID
 
 
 @given(st.lists(st.sampled_from(Outcome), max_size=6))
