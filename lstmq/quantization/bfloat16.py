@@ -2,6 +2,7 @@
 
 import copy
 import os
+import platform
 import shlex
 import shutil
 import sys
@@ -54,6 +55,14 @@ def cast(value: Any, dtype: torch.dtype) -> Any:
 def compile_in_bfloat16(model: LSTMModel) -> "CompiledModel":
     """Return a copy of a float32 model in bfloat16 that torch.compile compiles. Errors as for the cast."""
     return CompiledModel(cast_to_bfloat16(model))
+
+
+def missing_instructions() -> str:
+    """Return what makes bfloat16 fast and this processor does not have; empty if it has it, or torch cannot tell."""
+    checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    is_slow = is_x86 and all(checks) and not any(check() for check in checks if check)
+    return "a processor with bfloat16 instructions to be faster than float32" if is_slow else ""
 
 
 def missing_compiler() -> str:

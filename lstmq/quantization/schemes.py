@@ -79,7 +79,11 @@ SCHEMES: Mapping[str, Scheme] = {
     "int8": _torch_ao("LSTM and linear layers in int8"),
     "int8-embedding": _torch_ao("int8, and the embedding's rows in 8 bits", "quint8"),
     "int8-embedding4": _torch_ao("int8, and the embedding's rows in 4 bits", "quint4x2"),
-    "bf16": Scheme("everything in bfloat16", _lazy("bfloat16", "cast_to_bfloat16")),
+    "bf16": Scheme(
+        "everything in bfloat16",
+        _lazy("bfloat16", "cast_to_bfloat16"),
+        slow_without=_lazy("bfloat16", "missing_instructions"),
+    ),
     "bf16-compile": Scheme(
         "everything in bfloat16, compiled by torch",
         _lazy("bfloat16", "compile_in_bfloat16"),

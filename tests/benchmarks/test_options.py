@@ -10,7 +10,8 @@ from lstmq import SCHEMES
 from lstmq.gate import Outcome
 
 EVALUATION = CHECKOUT / "benchmarks" / "test_evaluation.py"
-TORCH_SCHEMES = {"int8", "int8-embedding", "int8-embedding4", "bf16"}
+SLOW = {name for name, scheme in SCHEMES.items() if scheme.slow_without()}
+DEFAULT = {"int8", "int8-embedding", "int8-embedding4", "bf16", "int8-native", "ort-int8"} - SLOW
 
 pytestmark = pytest.mark.slow
 
@@ -18,10 +19,10 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "schemes"),
     [
-        ([], TORCH_SCHEMES | {"int8-native", "ort-int8"}),
+        ([], DEFAULT),
         (["--gate-against", sys.executable], {"int8", "int8-native"}),
         (["--gate-against", sys.executable, "--gate-scheme=ort-int8"], {"ort-int8"}),
-        (["--gate-scheme=all"], {*SCHEMES}),
+        (["--gate-scheme=all"], {*SCHEMES} - SLOW),
     ],
     ids=["default", "against", "named", "all"],
 )

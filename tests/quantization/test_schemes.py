@@ -118,12 +118,28 @@ def test_quantize_refuses_another_module_for_language_model_schemes(scheme):
         quantize(nn.Sequential(nn.LSTM(4, 4)), scheme)
 
 
+@pytest.fixture
+def _fast_bfloat16(monkeypatch):
+    """Let this processor have bfloat16 instructions."""
+    monkeypatch.setattr("lstmq.quantization.bfloat16.missing_instructions", str)
+
+
+def test_select_schemes_leaves_out_bf16_by_default_where_it_is_slow(model, monkeypatch):
+    monkeypatch.setattr("lstmq.quantization.bfloat16.missing_instructions", lambda: "instructions")
+    for names in ([], ["all"]):
+        selected, left_out = select_schemes(names, model)
+        assert "bf16" not in selected
+        assert left_out["bf16"] == "instructions"
+    assert select_schemes(["bf16"], model) == (("bf16",), {})
+
+
 def test_select_schemes_selects_named_schemes_even_if_they_are_slow_or_missing(model, monkeypatch):
     assert select_schemes(["ort-fp32", "int8", "int8"], model) == (("ort-fp32", "int8"), {})
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert select_schemes(["ort-int8"], model) == (("ort-int8",), {})
 
 
+@pytest.mark.usefixtures("_fast_bfloat16")
 def test_select_schemes_without_names_selects_the_default_schemes(model):
     default = ("int8", "int8-embedding", "int8-embedding4", "bf16", "int8-native", "ort-int8")
     assert select_schemes([], model) == (default, {})
@@ -131,6 +147,7 @@ def test_select_schemes_without_names_selects_the_default_schemes(model):
     assert select_schemes(["all"], model) == (tuple(SCHEMES), {})
 
 
+@pytest.mark.usefixtures("_fast_bfloat16")
 def test_select_schemes_leaves_out_schemes_that_do_not_support_the_model():
     selected, left_out = select_schemes(["all", "int8"], nn.Sequential(nn.Linear(2, 2)))
     assert selected == ("int8", "int8-embedding", "int8-embedding4", "bf16")
