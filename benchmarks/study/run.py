@@ -12,6 +12,7 @@ import math
 import os
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -45,7 +46,8 @@ class Kind:
     Attributes:
         sessions: number of sessions in each condition.
         options: of pytest.
-        other: the environment to compare with: none, the ``same`` one, or one that is installed ``apart``.
+        other: what to compare with: nothing, the ``same`` environment, one that is installed ``apart``, or a saved
+            ``run`` of the kind ``default``.
         slower: share by which int8 is slower in this environment.
     """
 
@@ -56,7 +58,9 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "default": Kind(sessions=60),
+    "default": Kind(sessions=30),
+    "compare": Kind(sessions=30, other="run"),
+    "compare, 20 % slower": Kind(sessions=15, other="run", slower=0.2),
     "against": Kind(sessions=20, other="same"),
     "against, apart": Kind(sessions=10, other="apart"),
     "int8": Kind(sessions=50, other="same", options=INT8_ALONE),
@@ -66,15 +70,26 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def run_session(name: str, others: Mapping[str, str]) -> Session:
-    """Run one session, and return what the file keeps of it."""
+def run_session(name: str, condition: str, others: Mapping[str, str], baselines: Path) -> Session:
+    """Run one session, and return what the file keeps of it.
+
+    Args:
+        name: the kind.
+        condition: what else the machine does.
+        others: Pythons to compare with.
+        baselines: folder of saved runs. A default session adds its own.
+    """
     kind = KINDS[name]
+    baseline = ""
     started, load = time.time(), os.getloadavg()[0]
     with TemporaryDirectory() as folder:
         saved = Path(folder, "run.json")
         command = [sys.executable, "-P", "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *kind.options]
         command += ["--gate-seed", str(random.randrange(2**32)), "--benchmark-json", str(saved)]
-        if kind.other:
+        if kind.other == "run":
+            baseline = random.choice(sorted(baselines.iterdir())).name
+            command += [f"--benchmark-compare={baselines / baseline}"]
+        elif kind.other:
             command += ["--gate-against", write_python(Path(folder, "python"), others[kind.other])]
         if kind.slower:
             command += ["-p", "broken_gate", "--sabotage", json.dumps({"int8_slower": kind.slower})]
@@ -85,8 +100,12 @@ def run_session(name: str, others: Mapping[str, str]) -> Session:
                 f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
             )
         run = json.loads(saved.read_text(encoding="utf-8"))[KEY]
+        if name == "default" and done.returncode == 0:
+            shutil.copy(saved, baselines / f"{condition}-{int(started)}.json")
     return {
         "kind": name,
+        "condition": condition,
+        "baseline": baseline,
         "exit_code": done.returncode,
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "took": round(time.time() - started, 1),
@@ -159,11 +178,16 @@ def main(*, condition: str, apart: str | None, out: Path, load: int | None) -> N
     others = {"same": sys.executable} | ({"apart": apart} if apart else {})
     done = Counter(session["kind"] for session in read_sessions(out) if session["condition"] == condition)
     missing = [name for name, kind in KINDS.items() for _ in range(kind.sessions - done[name])]
-    missing = [name for name in missing if KINDS[name].other in ("", *others)]
+    missing = [name for name in missing if KINDS[name].other in ("", "run", *others)]
     random.shuffle(missing)
+    baselines = out.with_name("baselines")
+    baselines.mkdir(exist_ok=True)
+    if not any(baselines.iterdir()):
+        missing.sort(key=lambda name: name != "default")  # there must be a run to compare with
+        missing[3:] = random.sample(missing[3:], len(missing) - 3)
     with load_on_every_processor() if condition == "loaded" else ExitStack():
         for place, name in enumerate(missing, 1):
-            session = run_session(name, others) | {"condition": condition}
+            session = run_session(name, condition, others, baselines)
             append_session(session, out)
             text = f"{session['date']} {condition}, {name}: exit code {session['exit_code']}, {session['took']} s"
             click.echo(f"{text}, {len(missing) - place} sessions left")

@@ -156,6 +156,7 @@ def test_select_schemes_leaves_out_schemes_that_do_not_support_the_model():
     }
 
 
+@pytest.mark.usefixtures("_fast_bfloat16")
 def test_select_schemes_leaves_out_schemes_whose_packages_are_missing(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert select_schemes([], model)[1] == {"ort-int8": "ONNX Runtime: pip install 'lstmq[onnxruntime]'"}
