@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lstmq.errors import QuantizationError
@@ -41,6 +40,7 @@ def uncompiled() -> Iterator[None]:
     Some versions of torch.compile run a function as it is if it raises an error while they compile, and then compile
     the functions that it calls. This is what ``torch.compiler.disable`` does, whose import takes seconds.
     """
+    set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame
     before = set_eval_frame(None)
     try:
         yield
