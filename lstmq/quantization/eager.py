@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch._C._dynamo.eval_frame import set_eval_frame
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lstmq.errors import QuantizationError
 
@@ -30,7 +30,7 @@ def _is_eager() -> bool:
         return False  # at once, because torch.compile may not understand the other calls
     is_tracing = torch._C._get_tracing_state() is not None
     is_transforming = torch._C._functorch.peek_interpreter_stack() is not None
-    return not (is_tracing or is_transforming or torch.utils._python_dispatch._get_current_dispatch_mode())
+    return not (is_tracing or is_transforming or _get_current_dispatch_mode())
 
 
 @contextmanager
@@ -40,6 +40,7 @@ def uncompiled() -> Iterator[None]:
     Some versions of torch.compile run a function as it is if it raises an error while they compile, and then compile
     the functions that it calls. This is what ``torch.compiler.disable`` does, whose import takes seconds.
     """
+    set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame
     before = set_eval_frame(None)
     try:
         yield

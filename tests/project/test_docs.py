@@ -70,6 +70,18 @@ def test_readme_python_prints_two_models_and_text():
     assert len(words.split()) == 20
 
 
+def test_examples_of_own_models_are_compared(tmp_path):
+    blocks = [code for _, code in code_blocks("docs/your-own-model.md", "python") if "def workload()" in code]
+    assert len(blocks) == 2
+    for code, model in zip(blocks, ("BiLSTM", "Recognizer"), strict=True):
+        file = tmp_path / f"{model}.py"
+        file.write_text(code, encoding="utf-8")
+        result = CliRunner().invoke(main, ["compare", "--workload", f"{file}:workload", "--scheme", "int8"])
+        assert result.exit_code == 0, result.output
+        assert f"{model}(" in result.output
+        assert "int8: " in result.output
+
+
 def test_onnx_code_runs_an_exported_model_without_torch(tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra onnxruntime")
     exported = CliRunner().invoke(main, ["export", "--int8", "--tokens", "500", "--out", str(tmp_path / "model.onnx")])
