@@ -1,6 +1,5 @@
 """One gated session, from the options to the exit code: :class:`Gate`."""
 
-import math
 import shutil
 import warnings
 from dataclasses import replace
@@ -16,16 +15,18 @@ from lstmq.errors import InputNote
 from lstmq.figures import check_figure_path
 from lstmq.gate import (
     AGAINST_SLICES,
-    MIN_SLICE,
     ConfidenceInterval,
     Environment,
     Figure,
     Outcome,
+    Pace,
     Plan,
     Recording,
     Run,
     Sample,
     Verdict,
+    cap_loss,
+    choose_pace,
     conditions,
     describe_workload,
     judge_other_case,
@@ -92,7 +93,9 @@ class Gate:
         files = (option("--gate-corpus"), option("--gate-checkpoint"), option("--gate-vocabulary"))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InputNote)
-            self.workload = load_workload(*files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"))
+            self.workload = load_workload(
+                *files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"), option("--gate-keep") or ()
+            )
         self.input_notes = [str(warning.message) for warning in caught if issubclass(warning.category, InputNote)]
         self.measures_itself = not any((*files, option("--gate-workload"), option("--gate-against")))
         self.limits_file = self._find_limits(option("--gate-limits"))
@@ -106,9 +109,9 @@ class Gate:
             if not shutil.which(against):
                 raise ValueError(f"--gate-against: expected a Python, found nothing to run at {against}")
             self._environments.append(Environment.there(against))
-        self.plan = _make_plan(config, schemes)
-        if (steps := len(self.workload.speed.stream)) < self.plan.tokens:
-            raise ValueError(f"expected a stream of at least {self.plan.tokens} steps, found {steps}")
+        pace = choose_pace(self.workload, option("--gate-bptt"))
+        self.workload = cap_loss(self.workload, pace.loss_steps)
+        self.plan = _make_plan(config, schemes, pace)
         self.machine = describe_machine(option("--gate-engine"))
         self.description = describe_workload(self.workload)
         self._exempt = self._exempt_metrics()
@@ -248,7 +251,7 @@ class Gate:
         return self.exit_code
 
 
-def _make_plan(config: pytest.Config, schemes: tuple[str, ...]) -> Plan:
+def _make_plan(config: pytest.Config, schemes: tuple[str, ...], pace: Pace) -> Plan:
     """Return what the options ask for. With another environment, a block has more slices of the quantized models."""
     option = config.getoption
     bptt, slices = option("--gate-bptt"), option("--gate-slices")
@@ -257,14 +260,14 @@ def _make_plan(config: pytest.Config, schemes: tuple[str, ...]) -> Plan:
         looks=option("--gate-looks"),
         blocks=option("--gate-blocks"),
         tolerance=option("--gate-tolerance"),
-        tokens=bptt * math.ceil(MIN_SLICE / bptt),  # whole windows
+        tokens=pace.steps,
         bptt=bptt,
         threads=option("--gate-threads"),
         engine=option("--gate-engine"),
         seed=option("--gate-seed"),
     )
     if option("--gate-against"):
-        slices = slices or AGAINST_SLICES
+        slices = slices or pace.slices * AGAINST_SLICES // Plan.slices
         return replace(plan, slices=slices, float32_slices=min(2, slices))
-    slices = slices or Plan.slices
+    slices = slices or pace.slices
     return replace(plan, slices=slices, float32_slices=slices)

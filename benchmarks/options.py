@@ -37,6 +37,7 @@ def add_options(group: pytest.OptionGroup) -> None:
         metavar="FILE.py:FUNCTION",
         help="your own model: a function that returns it; its limits are limits.toml beside the file",
     )
+    add("--gate-keep", action="append", metavar="NAME", help="module to keep in float32, such as rnn or encoder.*")
     add("--gate-tokens", type=int, metavar="N", help=f"number of tokens to time [at most {DEFAULT_TOKENS}]")
     add("--gate-bptt", type=int, default=25, metavar="N", help="longest window, in tokens [%(default)s]")
     add("--gate-threads", type=int, default=1, metavar="N", help="number of threads [%(default)s]")

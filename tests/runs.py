@@ -107,6 +107,7 @@ def make_environment(
         absent=dict(absent or {}),
         sizes={model: make_size(total) for model, total in {**SIZES, **(sizes or {})}.items() if model in quantized},
         fidelity={model: result for model, result in {**FIDELITY, **(fidelity or {})}.items() if model in quantized},
+        quantized_share=dict.fromkeys(quantized - {FLOAT32}, 1.0),
         seconds=by_model,
         wall=by_model,
     )

@@ -12,6 +12,9 @@ from .limits import Limits as Limits
 from .limits import load_limits as load_limits
 from .limits import proposed_limits as proposed_limits
 from .loops import time_in_turn as time_in_turn
+from .pace import Pace as Pace
+from .pace import cap_loss as cap_loss
+from .pace import choose_pace as choose_pace
 from .processes import Environment as Environment
 from .recording import AGAINST_SLICES as AGAINST_SLICES
 from .recording import LOOKS as LOOKS

@@ -10,7 +10,7 @@ from typing import Literal
 from lstmq.comparison import Fidelity, Machine
 from lstmq.model import ModelSize
 
-PROTOCOL = 4  # version of these types
+PROTOCOL = 5  # version of these types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,13 @@ class SubjectFile:
         which: ``speed`` or ``loss``.
         made_by: the ``FILE.py:FUNCTION`` that built the model; empty for an :class:`~lstmq.LSTMModel`.
         folder: the folder.
+        keep: names of modules that stay float32.
     """
 
     which: Literal["speed", "loss"]
     made_by: str
     folder: str
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +69,16 @@ class Described:
     Attributes:
         sizes: serialised bytes by model, without the copy.
         fidelity: losses and divergence from float32 by model, without the copy.
+        quantized_share: share of all weights that is quantized, by scheme.
+        models: as in :class:`Loaded`, without the schemes that cannot quantize the model for the loss.
+        absent: likewise, with them.
     """
 
     sizes: dict[str, ModelSize]
     fidelity: dict[str, Fidelity]
+    quantized_share: dict[str, float]
+    models: list[str]
+    absent: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)

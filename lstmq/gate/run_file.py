@@ -107,6 +107,8 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
             raise ValueError(f"{len(seconds)} processes of {model}, expected {processes}")
         _check_seconds(model, seconds, plan)
     for model in models - {FLOAT32_COPY}:
+        if model != FLOAT32 and not 0 <= environment.quantized_share[model] <= 1:
+            raise ValueError(f"a quantized share of {model} that is out of range")
         size, fidelity = environment.sizes[model], environment.fidelity[model]
         if not all(0 < number < MAX_MODEL_BYTES for number in (size.total, *size.parts.values())):
             raise ValueError(f"a size of {model} that is out of range")

@@ -12,6 +12,7 @@ from lstmq.gate.limits import Limits, limits_for
 from lstmq.gate.recording import Plan, Recording
 from lstmq.gate.statistics import ConfidenceInterval, Figure, exact, median_interval
 from lstmq.quantization import FLOAT32
+from lstmq.text import tensors_of
 from lstmq.workload import Subject, Workload
 
 
@@ -125,6 +126,7 @@ class Run:
             "size_ratio": exact(self.size(FLOAT32) / self.size(scheme)),
             "loss_difference": exact(quantized.loss - float32.loss),
         }
+        figures["quantized_share"] = exact(self.recording.here.quantized_share[scheme])
         divergence = {"kl": quantized.kl, "agreement": quantized.agreement}
         return figures | {metric: exact(figure) for metric, figure in divergence.items() if figure is not None}
 
@@ -145,7 +147,9 @@ def describe_workload(workload: Workload) -> WorkloadDescription:
 
 
 def _update_digest(digest: "hashlib._Hash", subject: Subject[nn.Module]) -> None:
-    for tensor in (subject.stream.inputs, subject.stream.targets):
+    stream = subject.stream
+    digest.update(f"{sorted(subject.keep)} {stream.batch_first} {stream.call is not None}".encode())
+    for tensor in (*tensors_of(stream.inputs), *tensors_of(stream.targets)):
         readable = tensor.float() if tensor.dtype is torch.bfloat16 else tensor  # NumPy has no bfloat16
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode() + readable.numpy().tobytes())
     for name, weight in subject.model.state_dict().items():

@@ -46,7 +46,7 @@ def measure(
     length = len(workload.speed.stream)
     if length < plan.tokens:
         raise ValueError(f"expected a stream of at least {plan.tokens} steps, found {length}")
-    plan = replace(plan, columns=workload.speed.stream.inputs.shape[1])
+    plan = replace(plan, columns=workload.speed.stream.columns)
     with dump_subjects(workload) as files:
         session = _Session(plan, environments, files, length, workload.loss.stream.tokens)
         for number in range(plan.max_processes):

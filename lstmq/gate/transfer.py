@@ -43,8 +43,10 @@ def dump_subjects(workload: Workload) -> Iterator[SubjectFiles]:
             loss = speed
         else:
             dump_subject(workload.loss, loss)
-        speed_file = SubjectFile(which="speed", made_by=workload.made_by, folder=str(speed))
-        yield SubjectFiles(speed_file, SubjectFile(which="loss", made_by=workload.made_by, folder=str(loss)))
+        speed_file = SubjectFile(which="speed", made_by=workload.made_by, folder=str(speed), keep=workload.speed.keep)
+        yield SubjectFiles(
+            speed_file, SubjectFile(which="loss", made_by=workload.made_by, folder=str(loss), keep=workload.loss.keep)
+        )
 
 
 def dump_subject(subject: Subject[nn.Module], folder: Path) -> None:
@@ -73,14 +75,16 @@ def load_subject(file: SubjectFile) -> Subject[nn.Module]:
     tensors = load_file(folder / "stream.safetensors")
     if not file.made_by:
         stream = Stream(inputs=tensors["inputs.0"], targets=tensors["targets.0"])
-        return Subject(model=load_checkpoint(folder / "model.safetensors").eval(), stream=stream, origin="")
+        return Subject(
+            model=load_checkpoint(folder / "model.safetensors").eval(), stream=stream, origin="", keep=file.keep
+        )
     subject: Subject[nn.Module] = getattr(load_user_workload(file.made_by), file.which)
     trees = {name: _fill(name, getattr(subject.stream, name), tensors, file) for name in ("inputs", "targets")}
     try:
         subject.model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"{file.made_by} builds another model in this environment: {one_line(error)}") from error
-    return replace(subject, stream=replace(subject.stream, **trees))
+    return replace(subject, stream=replace(subject.stream, **trees), keep=file.keep)
 
 
 def _fill(name: str, tree: Any, tensors: Mapping[str, Tensor], file: SubjectFile) -> Any:

@@ -4,7 +4,6 @@
 :mod:`lstmq.gate.protocol` describes them. It says hello first, and exits when its input ends.
 """
 
-import copy
 import json
 import os
 import signal
@@ -25,8 +24,8 @@ from lstmq.errors import one_line
 from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, SubjectFile, Timed
 from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.transfer import load_subject
-from lstmq.model import EngineModel, evaluate, model_size
-from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, using_engine
+from lstmq.model import EngineModel, copy_module, evaluate, model_size, window_losses
+from lstmq.quantization import FLOAT32, SCHEMES, check_engine, quantize, quantized_share, using_engine
 from lstmq.text import Stream
 from lstmq.workload import Subject
 
@@ -45,7 +44,7 @@ class Worker:
 
     def __init__(
         self,
-        quantize: Callable[[nn.Module, str, str | None], nn.Module] = quantize,
+        quantize: Callable[[nn.Module, str, str | None, Sequence[str]], nn.Module] = quantize,
         evaluate: Callable[[nn.Module, Stream, int], float] = evaluate,
         cpu_time: Callable[[], float] = time.process_time,
     ) -> None:
@@ -64,20 +63,21 @@ class Worker:
         check_engine(plan.engine)
         loaded = load_subject(subject)
         self.stream, self.bptt, self.engine = loaded.stream, plan.bptt, plan.engine
-        quantized, absent = self._quantize_all(loaded, plan.schemes)
+        self.float32 = loaded.model
+        quantized, self.absent = self._quantize_all(loaded, plan.schemes)
         self.models = {FLOAT32: loaded.model, FLOAT32_COPY: loaded.model, **quantized}
         pinned = _pin_to(processor)  # only now, because the workers of a pair load side by side
         for name in self.models:
             self.move(name)  # close to that processor; memory that a file was read into is 1 to 2 % slower than a copy
-        return Loaded(machine=describe_machine(plan.engine), models=[*self.models], absent=absent, pinned=pinned)
+        return Loaded(machine=describe_machine(plan.engine), models=[*self.models], absent=self.absent, pinned=pinned)
 
     def _quantize_all(self, subject: Subject[nn.Module], schemes: Sequence[str]) -> tuple[Models, dict[str, str]]:
         """Return the quantized models, and why there is none for the other schemes."""
         quantized, absent = {}, {}
         for scheme in schemes:
             try:
-                model = self._quantize(subject.model, scheme, self.engine)
-                evaluate(model, subject.stream.slice(0, 1), 1)  # a forward may fail with quantized modules
+                model = self._quantize(subject.model, scheme, self.engine, subject.keep)
+                next(window_losses(model, subject.stream, 1))  # a forward may fail with quantized modules
             except Exception as error:  # torch cannot quantize the model, or this version has no such scheme
                 absent[scheme] = one_line(error)
             else:
@@ -87,7 +87,7 @@ class Worker:
     def move(self, model: str) -> dict[str, Any]:
         """Copy a model to another place in memory."""
         with using_engine(self.engine):  # torch packs the weights of the copy again, for the engine that is set
-            self.models[model] = copy.deepcopy(self.models[model])
+            self.models[model] = copy_module(self.models[model])
         if isinstance(self.models[model], EngineModel):  # an engine may prepare itself when it first reads
             self._evaluate(self.models[model], self.stream.slice(0, self.bptt), self.bptt)
         return {}
@@ -107,12 +107,16 @@ class Worker:
         """
         loaded = load_subject(subject)
         models, absent = self._quantize_all(loaded, [name for name in self.models if name in SCHEMES])
-        if absent:
-            reasons = (f"the model for the loss cannot be quantized to {name}: {why}" for name, why in absent.items())
-            raise ValueError("; ".join(reasons))
+        for name, reason in absent.items():
+            del self.models[name]
+            self.absent[name] = f"the model for the loss cannot be quantized: {reason}"
+        shown = {name: model for name, model in self.models.items() if name != FLOAT32_COPY}
         return Described(
-            sizes={name: model_size(model) for name, model in self.models.items() if name != FLOAT32_COPY},
+            sizes={name: model_size(model) for name, model in shown.items()},
             fidelity=compare_predictions(loaded.model, {FLOAT32: loaded.model, **models}, loaded.stream, self.bptt),
+            quantized_share={name: quantized_share(self.float32, shown[name], name) for name in models},
+            models=[*self.models],
+            absent=self.absent,
         )
 
 

@@ -106,7 +106,7 @@ def test_figures_without_a_divergence_lack_its_metrics():
     """A loss that is not a cross-entropy comes without them."""
     fidelity = {model: replace(result, kl=None, agreement=None) for model, result in FIDELITY.items()}
     run = make_run(make_environment(fidelity=fidelity))
-    assert run.figures("int8").keys() == {"speedup", "size_ratio", "loss_difference"}
+    assert run.figures("int8").keys() == {"speedup", "size_ratio", "loss_difference", "quantized_share"}
 
 
 def test_least_speedup_is_the_limit_unless_exempt_or_absent():

@@ -98,7 +98,7 @@ class FakeWorker:
         return Loaded(machine=MACHINE, models=self.models, absent={}, pinned=True)
 
     def describe(self, **_):
-        return Described(sizes={}, fidelity={})
+        return Described(sizes={}, fidelity={}, quantized_share={}, models=self.models, absent={})
 
     def move(self, *, model):
         assert model in self.models
@@ -272,9 +272,9 @@ PRINTING_WORKER = """
 from lstmq import quantize
 from lstmq.gate.worker import Worker, main
 
-def print_and_quantize(model, scheme, engine):
+def print_and_quantize(model, scheme, engine, keep):
     print("quantizing")
-    return quantize(model, scheme, engine)
+    return quantize(model, scheme, engine, keep)
 
 main(Worker(quantize=print_and_quantize))
 """

@@ -106,20 +106,22 @@ def test_worker_that_cannot_answer_says_why_in_one_line_and_ends(load_request, c
     assert "\n" not in refusal["error"]
 
 
-def test_worker_ends_in_one_line_if_only_the_model_for_the_loss_cannot_be_quantized(load_request, files):
+def test_scheme_is_absent_if_only_the_model_for_the_loss_cannot_be_quantized(load_request, files):
     calls = []
 
-    def quantize_once(model, scheme, engine):
+    def quantize_once(model, scheme, engine, keep):
         calls.append(scheme)
         if len(calls) > 1:
             raise ValueError("too small")
-        return quantize(model, scheme, engine)
+        return quantize(model, scheme, engine, keep)
 
     describe = request("describe", subject=msgspec.to_builtins(files.loss))
     load = load_request | {"plan": msgspec.to_builtins(PLAN)}
-    _, loaded, refusal = ask(load, describe, worker=Worker(quantize=quantize_once))
+    _, loaded, described = ask(load, describe, worker=Worker(quantize=quantize_once))
     assert loaded["absent"] == {}
-    assert refusal == {"error": "the model for the loss cannot be quantized to int8: too small"}
+    assert described["absent"] == {"int8": "the model for the loss cannot be quantized: too small"}
+    assert described["models"] == [FLOAT32, FLOAT32_COPY]
+    assert described["fidelity"].keys() == described["sizes"].keys() == {FLOAT32}
 
 
 # Models.
@@ -128,8 +130,8 @@ def test_worker_ends_in_one_line_if_only_the_model_for_the_loss_cannot_be_quanti
 def test_scheme_whose_model_cannot_read_is_absent_and_the_others_are_not(load):
     """A forward of the user may use what quantized modules lack."""
 
-    def break_int8(model, scheme, engine):
-        return torch.nn.Linear(1, 1) if scheme == "int8" else quantize(model, scheme, engine)
+    def break_int8(model, scheme, engine, keep):
+        return torch.nn.Linear(1, 1) if scheme == "int8" else quantize(model, scheme, engine, keep)
 
     loaded = load(Worker(quantize=break_int8), schemes=["int8", "bf16"])
     assert loaded.absent.keys() == {"int8"}

@@ -32,8 +32,8 @@ class Saboteur:
                 Path(sabotage.marker).touch(exist_ok=False)
                 self.slow_slices = range(SLICES_PER_BLOCK) if sabotage.slow_once == "block" else range(10**9)
 
-    def quantize(self, model, scheme, engine):
-        quantized = quantize(model, scheme, engine)
+    def quantize(self, model, scheme, engine, keep):
+        quantized = quantize(model, scheme, engine, keep)
         quantized.scheme = scheme  # so that evaluate knows it
         return quantized
 
