@@ -144,7 +144,7 @@ def conclusion(verdicts: Sequence[Verdict]) -> str:
         Outcome.PASS: "every figure is within its limit",
         Outcome.FAIL: "a regression",
         Outcome.INCONCLUSIVE: "a limit lies inside an interval; measure more",
-        Outcome.INVALID: "the machine is too noisy to judge now",
+        Outcome.INVALID: "the machine is too noisy, or a figure is not a finite number",
         Outcome.NOT_MEASURED: "a gated figure was not measured",
     }[outcome]
     return f"{outcome}: {meaning} (exit code {outcome.exit_code})"
