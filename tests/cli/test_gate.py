@@ -49,7 +49,7 @@ def gate(run, tmp_path):
             "INCONCLUSIVE: a limit lies inside an interval; measure more (exit code 10)",
         ),
         (make_run({"int8": 1.02 * INT8}, {}), 10, "INCONCLUSIVE: "),
-        (NOISY, 11, "INVALID: the machine is too noisy to judge now (exit code 11)"),
+        (NOISY, 11, "INVALID: the machine is too noisy, or a figure is not a finite number (exit code 11)"),
         (make_run(limits={}), 12, "NOT MEASURED: "),
         (make_run(cases=[]), 12, "NOT MEASURED: a gated figure was not measured (exit code 12)"),
     ],
