@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lstmq.gate.recording import MIN_SLICE, Plan
-from lstmq.model import evaluate
+from lstmq.model import copy_module, evaluate
 from lstmq.workload import Workload
 
 PROBE_STEPS = 5
@@ -39,9 +39,10 @@ def choose_pace(workload: Workload, bptt: int, clock: Callable[[], float] = time
     """
     stream = workload.speed.stream
     steps = min(PROBE_STEPS, len(stream))
-    evaluate(workload.speed.model, stream.slice(0, steps), bptt)  # warms up
+    model = copy_module(workload.speed.model)  # a forward may change what the state dict of the model holds
+    evaluate(model, stream.slice(0, steps), bptt)  # warms up
     start = clock()
-    evaluate(workload.speed.model, stream.slice(0, steps), bptt)
+    evaluate(model, stream.slice(0, steps), bptt)
     seconds = (clock() - start) / steps
     whole_windows = bptt * math.ceil(MIN_SLICE / bptt)
     if seconds < 0.05:  # a word of the tutorial's model takes a millisecond

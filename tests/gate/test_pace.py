@@ -1,9 +1,11 @@
 """Laws of the pace: slices are whole windows of quick models, and a step or a few of slow ones."""
 
 import pytest
+import torch
 
 from lstmq.gate.pace import PROBE_STEPS, Pace, cap_loss, choose_pace
-from lstmq.workload.subject import Workload
+from lstmq.text.streams import Stream
+from lstmq.workload.subject import Subject, Workload
 from runs import make_subject
 
 WORKLOAD = Workload(speed=make_subject(), loss=make_subject(12, 50, 1))
@@ -32,3 +34,15 @@ def test_loss_of_a_slow_model_is_taken_on_its_first_steps():
     assert capped.loss.stream.inputs.equal(WORKLOAD.loss.stream.inputs[:20])
     assert capped.loss.origin.endswith(", the first 20 steps")
     assert cap_loss(WORKLOAD, None) is cap_loss(WORKLOAD, 49) is WORKLOAD
+
+
+def test_probing_does_not_change_the_state_dict_of_a_model_whose_forward_does():
+    class Registers(torch.nn.Linear):
+        def forward(self, inputs):
+            self.seen = torch.nn.Parameter(inputs[:1])
+            return super().forward(inputs)
+
+    stream = Stream(inputs=torch.rand(30, 1, 4), targets=torch.zeros(30, 1, dtype=torch.int64))
+    subject = Subject(model=Registers(4, 3).eval(), stream=stream, origin="a test")
+    choose(Workload(speed=subject, loss=subject), 25, 0.001)
+    assert subject.model.state_dict().keys() == {"weight", "bias"}
