@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gate.test_session import ONE_LOOK, UNQUANTIZED, WORKLOAD, FakeEnvironment, FakeWorker, measure_fake
+from gate.fakes import ONE_LOOK, UNQUANTIZED, WORKLOAD, FakeEnvironment, FakeWorker, measure_fake
 from lstmq.gate.processes import SessionError
 from lstmq.gate.session import measure
 
