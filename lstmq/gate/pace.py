@@ -30,7 +30,7 @@ class Pace:
 def choose_pace(workload: Workload, bptt: int, clock: Callable[[], float] = time.perf_counter) -> Pace:
     """Return how much a session reads, from how long float32 takes for a step.
 
-    There are only three paces, so that sessions of the same model have the same one and can be compared.
+    There are only four paces, so that sessions of the same model have the same one and can be compared.
 
     Args:
         workload: what the session measures.
@@ -44,11 +44,12 @@ def choose_pace(workload: Workload, bptt: int, clock: Callable[[], float] = time
     start = clock()
     evaluate(model, stream.slice(0, steps), bptt)
     seconds = (clock() - start) / steps
-    whole_windows = bptt * math.ceil(MIN_SLICE / bptt)
-    if seconds < 0.05:  # a word of the tutorial's model takes a millisecond
-        return Pace(steps=min(whole_windows, len(stream)))
+    if seconds < 0.015:  # a word of the tutorial's model takes a millisecond
+        return Pace(steps=min(bptt * math.ceil(MIN_SLICE / bptt), len(stream)))
+    if seconds < 0.05:
+        return Pace(steps=steps, slices=4, loss_steps=500)
     if seconds < 0.2:  # a step may be an utterance
-        return Pace(steps=steps, slices=2, loss_steps=200)
+        return Pace(steps=1, slices=4, loss_steps=200)
     return Pace(steps=1, slices=1, loss_steps=50)
 
 

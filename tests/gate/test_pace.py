@@ -24,7 +24,8 @@ def test_slice_of_a_quick_model_is_whole_windows_of_at_least_25_steps_or_the_who
 
 
 def test_slow_model_reads_less():
-    assert choose(WORKLOAD, 25, 0.1) == Pace(steps=PROBE_STEPS, slices=2, loss_steps=200)
+    assert choose(WORKLOAD, 25, 0.02) == Pace(steps=PROBE_STEPS, slices=4, loss_steps=500)
+    assert choose(WORKLOAD, 25, 0.1) == Pace(steps=1, slices=4, loss_steps=200)
     assert choose(WORKLOAD, 25, 0.6) == Pace(steps=1, slices=1, loss_steps=50)
 
 
