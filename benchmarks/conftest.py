@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from gating import DEFAULT_LIMITS, Gate
+from gating import Gate
 from lstmq import Workload, report
 from lstmq.errors import one_line
 from lstmq.escaping import show
@@ -19,6 +19,7 @@ from lstmq.files import atomic_write, to_finite
 from lstmq.gate import KEY, Figure, Outcome, Run, Verdict, judge_session, proposed_limits, run_document, worst
 from lstmq.gate.loops import Round
 from options import add_options
+from planning import DEFAULT_LIMITS
 from saving import check_saving
 
 CLOCK = [0.0]  # the clock of pytest-benchmark, which replays the seconds that the gate measured
@@ -160,7 +161,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Replay seconds in the benchmarks that the gate times, and skip those of lstmq itself for other models."""
+    """Replay seconds in the benchmarks that the gate times, and skip those of lstmq itself if they do not count."""
     for item in items:
         gate, is_of_model = item.config.stash[GATE], "gate_timed" in item.fixturenames
         if is_of_model or "gate_judge_ratio" in item.fixturenames:
@@ -168,7 +169,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             options = dict(marker.kwargs) if marker else {"group": f"evaluate {gate.plan.tokens} tokens"}
             item.add_marker(pytest.mark.benchmark(**options, timer=lambda: CLOCK[-1]), append=False)
         if not is_of_model and not gate.measures_itself:
-            item.add_marker(pytest.mark.skip(reason="it measures lstmq itself, not your model or text"))
+            item.add_marker(pytest.mark.skip(reason="it measures lstmq itself, which this session does not gate"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,25 +2,19 @@
 
 import shutil
 import warnings
-from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import torch
 
-from lstmq import SCHEMES, ModelConfig
 from lstmq.comparison import describe_machine
 from lstmq.errors import InputNote
 from lstmq.figures import check_figure_path
 from lstmq.gate import (
-    AGAINST_SLICES,
     ConfidenceInterval,
     Environment,
     Figure,
     Outcome,
-    Pace,
-    Plan,
     Recording,
     Run,
     Sample,
@@ -44,14 +38,11 @@ from lstmq.gate import (
 )
 from lstmq.gate.limits import OTHER_CASES
 from lstmq.gate.loops import Round
-from lstmq.gate.statistics import CONFIDENCE
 from lstmq.progress import progress
-from lstmq.quantization import check_engine, select_schemes
+from lstmq.quantization import check_engine
 from lstmq.workload import DEFAULT_TOKENS, load_workload
+from planning import choose_schemes, exempt_metrics, find_limits, make_plan, share_error
 from saving import find_saved_runs
-
-AGAINST_SCHEMES = ("int8", "int8-native")  # compared with another environment if the user names no scheme
-DEFAULT_LIMITS = Path(__file__).with_name("limits.toml")  # for the tutorial's shape
 
 
 class Gate:
@@ -97,13 +88,18 @@ class Gate:
                 *files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"), option("--gate-keep") or ()
             )
         self.input_notes = [str(warning.message) for warning in caught if issubclass(warning.category, InputNote)]
+        for warning in caught:
+            if not issubclass(warning.category, InputNote):
+                warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
         self.measures_itself = not any((*files, option("--gate-workload"), option("--gate-against")))
-        self.limits_file = self._find_limits(option("--gate-limits"))
+        self.limits_file = find_limits(option("--gate-limits"), self.workload)
         self.limits = load_limits(self.limits_file)
         if not self.measures_itself:
             self.limits = {case: rows for case, rows in self.limits.items() if case not in OTHER_CASES}
         against = option("--gate-against")
-        schemes, self.left_out = self._select(option("--gate-scheme"), against is not None)
+        schemes, self.left_out = choose_schemes(
+            option("--gate-scheme"), self.limits_file, self.limits, self.workload, against is not None
+        )
         self._environments = [Environment.here()]
         if against:
             if not shutil.which(against):
@@ -111,62 +107,20 @@ class Gate:
             self._environments.append(Environment.there(against))
         pace = choose_pace(self.workload, option("--gate-bptt"))
         self.workload = cap_loss(self.workload, pace.loss_steps)
-        self.plan = _make_plan(config, schemes, pace)
+        self.plan = make_plan(config, schemes, pace)
         self.machine = describe_machine(option("--gate-engine"))
         self.description = describe_workload(self.workload)
-        self._exempt = self._exempt_metrics()
+        self._exempt = exempt_metrics(self.limits_file, self.workload)
         self._baseline, self.baseline_note = self._find_baseline(config)
-        self.plan = self._share_error(against is not None)
+        questions = 1 + (against is not None) + (self._baseline is not None)
+        figures = questions * len(schemes) + self.measures_itself * len(OTHER_CASES)
+        self.plan = share_error(self.plan, figures)
         self._recording: Recording | None = None
         self.cases: list[str] = []
         self.others: dict[str, dict[str, ConfidenceInterval]] = {}
         self.failures: list[str] = []
         self.error = ""
         self.exit_code: int | None = None
-
-    def _find_limits(self, named: Path | None) -> Path:
-        """Return the file of limits: the named one, the one beside a user's workload, or the default."""
-        if named or not self.workload.made_by:
-            return named or DEFAULT_LIMITS
-        beside = Path(self.workload.made_by.rpartition(":")[0]).with_name(DEFAULT_LIMITS.name)
-        if not beside.is_file():
-            raise ValueError(f"your own workload needs its own limits: --gate-limits FILE, or {beside}")
-        return beside
-
-    def _select(self, named: list[str] | None, against: bool) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Return the schemes to gate, and what each scheme left out needs."""
-        limited = [scheme for scheme in SCHEMES if scheme in self.limits]
-        if not named and self.limits_file != DEFAULT_LIMITS:
-            named = limited
-        known = [scheme for scheme in limited if not against or scheme in AGAINST_SCHEMES]
-        schemes, left_out = select_schemes(named or [], self.workload.speed.model, known)
-        if not schemes:
-            raise ValueError(f"{self.limits_file}: expected limits for a scheme, {', '.join(SCHEMES)}, found none")
-        return schemes, left_out
-
-    def _share_error(self, against: bool) -> Plan:
-        """Return the plan, with the number of noisy figures that share the error.
-
-        Raises:
-            ValueError: if the last look has too few blocks for that many.
-        """
-        questions = 1 + against + (self._baseline is not None)
-        figures = questions * len(self.plan.schemes) + self.measures_itself * len(OTHER_CASES)
-        plan = replace(self.plan, figures=figures)
-        if not plan.planned_looks.can_settle:
-            looks = ", ".join(map(str, plan.looks))
-            raise ValueError(
-                f"--gate-looks: {looks} blocks are too few for {CONFIDENCE:.0%} confidence of {figures} figures"
-            )
-        return plan
-
-    def _exempt_metrics(self) -> list[str]:
-        """Return the metrics that the default limits do not apply to, because the model has another shape."""
-        if self.limits_file != DEFAULT_LIMITS:
-            return []
-        config: ModelConfig = self.workload.speed.model.config
-        other_shape = replace(config, dropout=0) != replace(ModelConfig(), dropout=0)
-        return ["size_ratio", "speedup"] if other_shape else []
 
     def _find_baseline(self, config: pytest.Config) -> tuple[Run | None, str]:
         """Select the baseline among the saved runs that ``--benchmark-compare`` names.
@@ -249,25 +203,3 @@ class Gate:
         """Set the exit code. It is never 0 if a benchmark ``failed``."""
         self.exit_code = worst(self.verdicts()).exit_code or int(failed)
         return self.exit_code
-
-
-def _make_plan(config: pytest.Config, schemes: tuple[str, ...], pace: Pace) -> Plan:
-    """Return what the options ask for. With another environment, a block has more slices of the quantized models."""
-    option = config.getoption
-    bptt, slices = option("--gate-bptt"), option("--gate-slices")
-    plan = Plan(
-        schemes=schemes,
-        looks=option("--gate-looks"),
-        blocks=option("--gate-blocks"),
-        tolerance=option("--gate-tolerance"),
-        tokens=pace.steps,
-        bptt=bptt,
-        threads=option("--gate-threads"),
-        engine=option("--gate-engine"),
-        seed=option("--gate-seed"),
-    )
-    if option("--gate-against"):
-        slices = slices or pace.slices * AGAINST_SLICES // Plan.slices
-        return replace(plan, slices=slices, float32_slices=min(2, slices))
-    slices = slices or pace.slices
-    return replace(plan, slices=slices, float32_slices=slices)

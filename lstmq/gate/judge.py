@@ -12,7 +12,7 @@ from lstmq.gate.statistics import ConfidenceInterval, Figure, Sample
 from lstmq.gate.verdicts import Outcome, Verdict, not_measured, worst
 from lstmq.quantization import FLOAT32
 
-# benchmarks/study measures how often these are right. The second was chosen from sessions of that study.
+# benchmarks/study measures how often these are right. They were chosen from other sessions.
 COPY_TOLERANCE = 0.02  # share by which float32 and its copy may differ because they lie elsewhere in memory
 COPY_MAX_WIDTH = 0.4  # widest interval of that ratio
 Figures = Mapping[str, Figure]  # by metric

@@ -80,6 +80,19 @@ def test_fingerprint_of_a_bfloat16_stream_is_computed(model):
     assert fingerprint(replace(subject, stream=stream)) != fingerprint(subject)
 
 
+def test_fingerprint_depends_on_what_is_kept_and_on_the_call(model):
+    subject = make_subject(model)
+    prints = {
+        fingerprint(changed)
+        for changed in (
+            subject,
+            replace(subject, keep=("rnn",)),
+            replace(subject, stream=replace(subject.stream, call=lambda model, inputs: model(inputs))),
+        )
+    }
+    assert len(prints) == 3
+
+
 def test_describe_workload_names_both_origins(model):
     workload = Workload(speed=make_subject(model, origin="one"), loss=make_subject(model, origin="two"))
     description = describe_workload(workload)

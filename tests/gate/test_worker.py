@@ -138,6 +138,18 @@ def test_scheme_whose_model_cannot_read_is_absent_and_the_others_are_not(load):
     assert loaded.models == [FLOAT32, FLOAT32_COPY, "bf16"]
 
 
+def test_modules_to_keep_reach_the_worker_and_the_share_that_is_quantized_comes_back():
+    subject = replace(make_subject(), keep=("decoder",))
+    with dump_subjects(Workload(speed=subject, loss=subject)) as files:
+        worker = Worker()
+        worker.load(files.speed, PLAN, -1)
+        described = worker.describe(files.loss)
+    assert type(worker.models["int8"].decoder) is torch.nn.Linear
+    weights = {name: weight.numel() for name, weight in subject.model.named_parameters()}
+    in_int8 = sum(count for name, count in weights.items() if name.startswith("rnn"))
+    assert described.quantized_share == {"int8": pytest.approx(in_int8 / sum(weights.values()))}
+
+
 def test_float32_and_its_copy_are_equal_models_in_different_memory(load):
     worker = Worker()
     load(worker)
