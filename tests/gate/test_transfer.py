@@ -102,3 +102,21 @@ def make():
     assert all(torch.equal(loaded.stream.inputs[name], x) for name, x in stream.inputs.items())
     assert all(map(torch.equal, loaded.stream.targets, stream.targets))
     assert evaluate(loaded.model, loaded.stream, 8) == evaluate(workload.speed.model, stream, 8)
+
+
+def test_modules_that_an_option_keeps_reach_workers_that_run_the_users_file(tmp_path):
+    """The file itself keeps none."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        """
+import torch
+from lstmq import Stream, Subject, Workload
+def make():
+    stream = Stream(inputs=torch.rand(30, 1, 4), targets=torch.zeros(30, 1, dtype=torch.int64))
+    subject = Subject(model=torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)), stream=stream, origin="")
+    return Workload(speed=subject, loss=subject)
+""",
+        encoding="utf-8",
+    )
+    with dump_subjects(load_user_workload(f"{file}:make", keep=("1",))) as files:
+        assert load_subject(files.speed).keep == load_subject(files.loss).keep == ("1",)
