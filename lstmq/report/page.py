@@ -10,6 +10,7 @@ from jinja2 import Template
 
 from lstmq import __version__
 from lstmq.escaping import escape_markdown, markdown_item, show
+from lstmq.report.advice import upgrade_sentence
 from lstmq.report.plots import PLOTS, Tables, plot_svg
 from lstmq.report.summaries import SchemeSummary, changed_figures, describe_changes
 from lstmq.report.tables import markdown_row, text_table
@@ -64,13 +65,21 @@ def _verdict(row: SchemeSummary) -> str:
 
 
 def heading(table: Sequence[SchemeSummary]) -> str:
-    """Return the conditions that comparable rows share."""
+    """Return the conditions that comparable rows share, without the processor."""
     conditions = table[0].conditions
     return (
-        f"{table[0].machine}, {conditions.threads} thread{'s' * (conditions.threads != 1)}, "
-        f"engine {conditions.engine}, workload {conditions.workload}, window {conditions.window}, "
+        f"{conditions.threads} thread{'s' * (conditions.threads != 1)}, engine {conditions.engine}, "
+        f"kernels {conditions.kernels}, workload {conditions.workload}, window {conditions.window}, "
         f"slices of {conditions.slice}"
     )
+
+
+def group_by_processor(groups: Sequence[Tables]) -> list[tuple[str, list[Tables]]]:
+    """Return the groups of each processor. Figures of speed are facts about a processor."""
+    processors: dict[str, list[Tables]] = {}
+    for group in groups:
+        processors.setdefault(group[0][0].machine, []).append(group)
+    return [*processors.items()]
 
 
 def change_sentences(group: Tables) -> list[str]:
@@ -81,27 +90,30 @@ def change_sentences(group: Tables) -> list[str]:
 
 def report_text(groups: Sequence[Tables]) -> list[str]:
     """Return the tables as lines of text. A star marks a changed figure, and control characters are escapes."""
-    lines = []
-    for group in groups:
-        lines += [heading(group[0]), *(f"- {sentence}" for sentence in change_sentences(group))]
-        for table in group:
-            rows = [[cell.text + "*" * (cell.kind == CHANGED) for cell in row] for row in table_cells(table)]
-            lines += ["", f"{table[0].scheme}:", *text_table(HEADERS, rows)]
-        lines.append("")
+    lines = [upgrade_sentence(groups), ""]
+    for processor, of_processor in group_by_processor(groups):
+        lines += [processor, "=" * len(show(processor))]
+        for group in of_processor:
+            lines += [heading(group[0]), *(f"- {sentence}" for sentence in change_sentences(group))]
+            for table in group:
+                rows = [[cell.text + "*" * (cell.kind == CHANGED) for cell in row] for row in table_cells(table)]
+                lines += ["", f"{table[0].scheme}:", *text_table(HEADERS, rows)]
+            lines.append("")
     return [*map(show, lines), "*: differs from the first row; for speed, the intervals are apart"]
 
 
 def report_markdown(groups: Sequence[Tables]) -> list[str]:
     """Return the tables as lines of Markdown, which shows text as it is. A changed figure is bold."""
-    lines = []
-    for group in groups:
-        lines += [f"### {escape_markdown(heading(group[0]))}", "", *map(markdown_item, change_sentences(group))]
-        for table in group:
-            lines += ["", f"**{escape_markdown(table[0].scheme)}**", "", markdown_row(HEADERS)]
-            lines.append(f"|---|{'---:|' * (len(HEADERS) - 3)}---|---|")
-            for row in table_cells(table):
-                lines.append(markdown_row(map(_markdown_cell, row)))
-        lines.append("")
+    lines = [f"**{escape_markdown(upgrade_sentence(groups))}**", ""]
+    for processor, of_processor in group_by_processor(groups):
+        lines += [f"### {escape_markdown(processor)}", ""]
+        for group in of_processor:
+            lines += [f"#### {escape_markdown(heading(group[0]))}", "", *map(markdown_item, change_sentences(group))]
+            for table in group:
+                lines += ["", f"**{escape_markdown(table[0].scheme)}**", "", markdown_row(HEADERS)]
+                lines.append(f"|---|{'---:|' * (len(HEADERS) - 3)}---|---|")
+                lines += [markdown_row(map(_markdown_cell, row)) for row in table_cells(table)]
+            lines.append("")
     return lines
 
 
@@ -116,8 +128,8 @@ def report_html(groups: Sequence[Tables], title: str) -> str:
     def image(name: str, group: Tables, dark: bool) -> str:
         return base64.b64encode(plot_svg(name, group, dark)).decode()
 
-    sections = [
-        {
+    def section(group: Tables) -> dict[str, object]:
+        return {
             "heading": show(heading(group[0])),
             "sentences": [show(sentence) for sentence in change_sentences(group)],
             "tables": [{"scheme": show(table[0].scheme), "rows": table_cells(table)} for table in group],
@@ -126,9 +138,14 @@ def report_html(groups: Sequence[Tables], title: str) -> str:
                 for name in PLOTS
             ],
         }
-        for group in groups
+
+    processors = [
+        {"name": show(processor), "groups": [section(group) for group in of_processor]}
+        for processor, of_processor in group_by_processor(groups)
     ]
     source = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     template = Template(source, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page: str = template.render(title=title, headers=HEADERS, groups=sections, version=__version__)
+    page: str = template.render(
+        title=title, advice=show(upgrade_sentence(groups)), headers=HEADERS, processors=processors, version=__version__
+    )
     return page

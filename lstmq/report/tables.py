@@ -11,6 +11,7 @@ from rich.table import Table
 from lstmq.comparison import ComparisonRow, Machine
 from lstmq.escaping import escape_markdown, markdown_item, show
 from lstmq.gate import Outcome, Recording, Verdict, worst
+from lstmq.report.advice import what_to_do, worst_first
 from lstmq.workload import Workload
 
 HEADERS = ("MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
@@ -122,10 +123,16 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
 
 
 def verdict_markdown(verdicts: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
-    """Return the verdicts as Markdown: a heading, a table, and the notes as a list. All show text as it is."""
-    header = [markdown_row([*VERDICT_HEADERS, ""]), "|---|---|---|---|---:|---|---|"]
-    lines = [f"### lstmq: {worst(verdicts)}", "", *header]
-    for verdict in verdicts:
+    """Return the verdicts as Markdown: the worst one and what to do about it, a table, and the notes as a list.
+
+    The worst verdict comes first in the table too. Everything shows text as it is.
+    """
+    ordered = worst_first(verdicts)
+    lines = [f"### lstmq: {worst(verdicts)}", ""]
+    if ordered:
+        lines += [f"**{escape_markdown(str(ordered[0]))}**", "", f"What to do: {what_to_do(ordered[0])}", ""]
+    lines += [markdown_row([*VERDICT_HEADERS, ""]), "|---|---|---|---|---:|---|---|"]
+    for verdict in ordered:
         outcome, *cells = map(escape_markdown, (*_cells(verdict), verdict.details))
         is_calm = verdict.outcome in (Outcome.PASS, Outcome.UNJUDGED)
         lines.append(markdown_row([outcome if is_calm else f"**{outcome}**", *cells]))

@@ -7,7 +7,17 @@ from html.parser import HTMLParser
 import pytest
 
 from lstmq.quantization.schemes import FLOAT32
-from lstmq.report.page import HEADERS, change_sentences, heading, report_html, report_markdown, report_text, table_cells
+from lstmq.report.advice import upgrade_sentence
+from lstmq.report.page import (
+    HEADERS,
+    change_sentences,
+    group_by_processor,
+    heading,
+    report_html,
+    report_markdown,
+    report_text,
+    table_cells,
+)
 from lstmq.report.plots import PLOTS
 from lstmq.report.summaries import group_summaries, summarize_run
 from runs import FIDELITY, MACHINE, SECONDS, SIZES, make_environment, make_fidelity, make_run
@@ -69,9 +79,9 @@ def test_verdict_shows_the_outcome_of_the_run_if_it_differs(summarize):
 
 
 def test_heading_names_the_conditions_that_rows_share(summarize):
-    conditions = "engine x86, workload 0123456789abcdef, window 25, slices of 100"
-    assert heading([summarize()]) == f"a processor (avx2), 1 thread, {conditions}"
-    assert heading([summarize(machine={"threads": 2})]) == f"a processor (avx2), 2 threads, {conditions}"
+    conditions = "engine x86, kernels avx2, workload 0123456789abcdef, window 25, slices of 100"
+    assert heading([summarize()]) == f"1 thread, {conditions}"
+    assert heading([summarize(machine={"threads": 2})]) == f"2 threads, {conditions}"
 
 
 def test_change_of_float32_is_said_once_for_all_schemes():
@@ -94,7 +104,32 @@ def test_group_without_changes_says_so(summarize):
     assert change_sentences(group) == ["nothing changed"]
 
 
+def test_runs_of_one_processor_are_together_and_its_kernels_have_headings_of_their_own(summarize):
+    """Runs of several machines, and of one machine under several ``LSTMQ_ISA``, in any order."""
+    machines = [("one", "avx2"), ("two", "avx2"), ("one", "reference"), ("two", "portable"), ("one", "portable")]
+    summaries = [summarize(machine={"cpu": cpu, "kernels": kernels}) for cpu, kernels in machines]
+    groups = group_summaries(summaries)
+    processors = group_by_processor(groups)
+    found = [(name, [group[0][0].conditions.kernels for group in of_it]) for name, of_it in processors]
+    assert found == [("one (avx2)", ["avx2", "portable", "reference"]), ("two (avx2)", ["avx2", "portable"])]
+    lines = report_text(groups)
+    places = [lines.index(name) for name, _ in processors]
+    headings = [place for place, line in enumerate(lines) if ", kernels " in line]
+    assert [sum(place < heading for heading in headings) for place in places] == [5, 2]
+    page = report_html(groups, "title")
+    assert re.findall("<h2>(.*)</h2>", page) == ["one (avx2)", "two (avx2)"]
+    assert re.findall("<h3>.*kernels (.*?),", page) == ["avx2", "portable", "reference", "avx2", "portable"]
+
+
 # Forms.
+
+
+def test_every_form_starts_with_whether_to_upgrade(changed):
+    advice = upgrade_sentence(changed)
+    assert report_text(changed)[0] == advice
+    assert report_markdown(changed)[0] == f"**{advice}**"
+    page = report_html(changed, "title")
+    assert page.index(f'<p class="advice">{advice}</p>') < page.index("<section>")
 
 
 def test_text_lists_changes_and_marks_changed_figures_with_a_star(changed):
@@ -118,9 +153,8 @@ def test_figures_are_compared_with_the_first_row_that_was_measured(summarize):
 def test_markdown_lists_changes_and_marks_changed_figures_and_failures_bold(changed, summarize):
     slow = group_summaries([summarize(seconds={"int8": 2 * SECONDS["int8"]}, run={"outcome": "FAIL"})])
     lines = report_markdown([*changed, *slow])
-    assert [line for line in lines if line.startswith("### ")] == [
-        f"### {heading(group[0])}" for group in (*changed, *slow)
-    ]
+    headings = [line for line in lines if line.startswith("#")]
+    assert headings == ["### a processor (avx2)", *(f"#### {heading(group[0])}" for group in (*changed, *slow))]
     assert f"- {SENTENCE}" in lines
     rows = [line for line in lines if line.startswith("|")]
     assert {row.count("|") for row in rows} == {len(HEADERS) + 1}
@@ -128,7 +162,7 @@ def test_markdown_lists_changes_and_marks_changed_figures_and_failures_bold(chan
 
 
 def test_markdown_escapes_bars(summarize):
-    [row] = [line for line in report_markdown(group_summaries([summarize(torch="a|b")])) if "a\\|b" in line]
+    [row] = [line for line in report_markdown(group_summaries([summarize(torch="a|b")])) if "a\\|b |" in line]
     assert row.replace("\\|", "").count("|") == len(HEADERS) + 1
 
 

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 
 import pytest
 from matplotlib.dates import date2num
 
+from lstmq.quantization.schemes import SCHEMES
 from lstmq.report import plots
 from lstmq.report.plots import PLOTS, check_history_path, plot_history, plot_summaries, plot_svg
 from lstmq.report.summaries import group_summaries
@@ -66,7 +68,26 @@ def test_sizes_are_drawn_as_stacked_parts_that_add_up(axes, rows):
         assert bar.get_y() == pytest.approx(heights[place])
         heights[place] += bar.get_height()
     assert heights == pytest.approx({0: rows[0].size / 1e6, 2: rows[2].size / 1e6})
-    assert {text.get_text() for text in axes[2].get_legend().get_texts()} == {"rnn", "decoder"}
+    assert {text.get_text() for text in axes[2].get_legend().get_texts()} == {"int8", "rnn", "decoder"}
+    assert plotted_line(axes[2], "int8") == [(0, rows[0].size / 1e6), (2, rows[2].size / 1e6)]  # on top
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in axes[2].patches}) == 2  # parts
+
+
+def test_schemes_differ_in_marker_and_line_and_not_only_in_color(summarize, saved_figures, tmp_path):
+    summary = summarize()
+    summaries = [replace(summary, scheme=scheme, torch=torch) for scheme in SCHEMES for torch in ("2.13.0", "2.14.0")]
+    plot_summaries(group_summaries(summaries), tmp_path / "plot.svg")
+    speedups, times, sizes = saved_figures[0].axes
+    for axes in speedups, sizes:
+        lines = [line for line in axes.get_lines() if line.get_marker() not in ("_", "|", "None")]
+        assert len({line.get_marker() for line in lines}) == len(lines) == len(SCHEMES)
+    lines = times.get_lines()
+    assert len(lines) == len(SCHEMES) + 1  # and float32
+    assert len({line.get_marker() for line in lines}) == len(lines)
+    assert len({line.get_linestyle() for line in lines}) == 4
+    points = sorted(x for container in speedups.containers for x in container[0].get_xdata())
+    assert all(after > before for before, after in pairwise(points))  # schemes do not hide one another
+    assert all(-0.5 < x - round(x) < 0.5 for x in points)
 
 
 def test_plot_summaries_draws_a_row_of_plots_for_each_group(summarize, saved_figures, tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lstmq.escaping import escape_markdown, markdown_item
 from lstmq.gate.judge import judge_run
 from lstmq.gate.verdicts import Outcome, not_measured, worst
+from lstmq.report.advice import what_to_do
 from lstmq.report.tables import conclusion, describe_environments, verdict_lines, verdict_markdown
 from runs import MACHINE, SECONDS, make_environment, make_run
 
@@ -55,7 +56,9 @@ def test_verdict_lines_are_a_header_a_row_for_each_verdict_and_then_the_details(
 @given(printable, st.sampled_from(Outcome))
 def test_verdict_markdown_has_the_same_number_of_cells_whatever_is_in_them(text, outcome):
     verdict = replace(not_measured(text, "all", f"a|b {text}"), outcome=outcome, details=text)
-    title, _, header, rule, row, _, note = verdict_markdown([verdict], [text])
+    title, _, first, _, advice, _, header, rule, row, _, note = verdict_markdown([verdict], [text])
+    assert first == f"**{escape_markdown(str(verdict))}**"
+    assert advice == f"What to do: {what_to_do(verdict)}"
     assert title == f"### lstmq: {worst([verdict])}"
     assert header.count("|") == rule.count("|") == 8
     is_bold = outcome not in (Outcome.PASS, Outcome.UNJUDGED)
@@ -63,6 +66,18 @@ def test_verdict_markdown_has_the_same_number_of_cells_whatever_is_in_them(text,
     cells = [f"**{outcome}**" if is_bold else outcome, "limit", shown, "all", "", limit, shown]
     assert row == f"| {' | '.join(cells)} |"
     assert note == markdown_item(text)
+
+
+def test_verdict_markdown_names_the_worst_verdict_and_what_to_do_about_it_first():
+    verdicts = judge_run(make_run({"int8": 2 * SECONDS["int8"]}, {}), make_run())
+    assert verdicts[0].outcome is Outcome.PASS  # the session comes first on the terminal
+    lines = verdict_markdown(verdicts, [])
+    failed = [verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL]
+    assert lines[2] == f"**{escape_markdown(str(failed[0]))}**"
+    assert lines[4] == f"What to do: {what_to_do(failed[0])}"
+    outcomes = [line.split(" | ")[0].strip("|* ") for line in lines[8:-1]]
+    assert sorted(outcomes, key=[*Outcome].index) == outcomes
+    assert len(outcomes) == len(verdicts)
 
 
 # The conclusion.
