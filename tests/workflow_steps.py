@@ -6,6 +6,7 @@ one, an expression or a key that this module does not know, is an error: no step
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ def _run_in_bash(runner: Runner, number: int, step: Mapping[str, Any], environme
     outputs.touch()
     files = {"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(runner.temp / "summary.md")}
     process = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
+        [shutil.which("bash") or "bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
         cwd=runner.workspace / step.get("working-directory", "."),
         env={**os.environ, **runner.variables, **environment, **files},
         stdout=subprocess.PIPE,

@@ -78,7 +78,8 @@ def make_runner(tmp_path):
             temp=tmp_path / "temp",
             variables={
                 "PATH": os.pathsep.join([str(bin_folder), str(tool / "bin"), os.environ["PATH"]]),
-                "CFLAGS": "-O0",  # of kernels that nothing here times
+                "CC": "false",  # builds without kernels, in a few seconds
+                "PIP_NO_COMPILE": "1",
                 "PYTEST_ADDOPTS": "",
                 "PYTEST_XDIST_WORKER": "",
                 **variables,
@@ -141,13 +142,13 @@ def test_base_and_head_job_fails_if_int8_of_the_head_is_larger(make_runner, shor
         if inputs["path"] == "head":
             with (path / "lstmq/quantization/schemes.py").open("a", encoding="utf-8") as file:
                 file.write(
-                    "\n\ndef _grow(model, quantize=SCHEMES['int8'].quantize):\n"
+                    "\n\nfrom dataclasses import replace\n\n\n"
+                    "def _grow(model, quantize=SCHEMES['int8'].quantize):\n"
                     "    import torch\n\n"
                     "    model = quantize(model)\n"
                     "    model.register_buffer('ballast', torch.zeros(100_000))\n"
                     "    return model\n\n\n"
                     "SCHEMES['int8'] = replace(SCHEMES['int8'], quantize=_grow)\n"
-                    "from dataclasses import replace\n"
                 )
         else:
             assert inputs["ref"] == "of the base"
