@@ -1,6 +1,7 @@
 """Laws of the description of a machine: processors of different speed have different descriptions, on x86 and ARM."""
 
 import platform
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_machine_without_cpuinfo_is_described_by_torch(describe, text):
     machine = describe(text)
     assert machine.cpu == (platform.processor() or platform.machine())
     assert machine.isa == torch.backends.cpu.get_cpu_capability().lower()
+
+
+@pytest.mark.parametrize(
+    ("features", "isa"), [({"I8MM": 1, "DotProd": 1}, "i8mm"), ({"I8MM": 0, "DotProd": 1}, "asimddp"), ({}, None)]
+)
+def test_apples_processors_have_the_name_and_the_features_that_macos_tells(monkeypatch, features, isa):
+    lines = ["machdep.cpu.brand_string: Apple M2", *(f"hw.optional.arm.FEAT_{k}: {v}" for k, v in features.items())]
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1, "\n".join(lines))
+    )
+    machine = describe_machine()
+    assert machine.cpu == "Apple M2"
+    assert machine.isa == (isa or torch.backends.cpu.get_cpu_capability().lower())
 
 
 def test_versions_threads_and_engine_are_those_of_this_process():
