@@ -107,9 +107,10 @@ def run_job(runner, name):
     run_steps(runner, job["steps"], {**WORKFLOW["env"], **job.get("env", {})})
 
 
-def outcome_in(summary):
+def outcome_in(runner):
     """Return the outcome that the summary of a job names first."""
-    return summary.splitlines()[0].removeprefix("### lstmq: ")
+    assert runner.summary, runner.output
+    return runner.summary.splitlines()[0].removeprefix("### lstmq: ")
 
 
 # Our workflow.
@@ -128,7 +129,7 @@ def test_gate_job_ends_as_its_summary_says_and_keeps_the_run(make_runner, short_
     assert [result for _, result in before] == ["success"] * 3, runner.output
     assert "pytest benchmarks" in gate
     # On unchanged code, only noise can keep the gate from passing.
-    found = outcome_in(runner.summary)
+    found = outcome_in(runner)
     assert found in ("PASS", "INVALID"), runner.output
     assert outcome == ("success" if found == "PASS" else "failure"), runner.output
     assert upload_outcome == "success"
@@ -188,3 +189,85 @@ def test_report_job_joins_the_runs_of_all_runners_by_processor(make_runner, tmp_
     lines = runner.summary.splitlines()
     assert lines[0].startswith("**Upgrade to torch 2.15.0: every scheme passes its limits on 3 processors")
     assert [line for line in lines if line.startswith("### ")] == ["### M1 (avx2)", "### arm (avx2)", "### x86 (avx2)"]
+
+
+# The action, in a project of its own.
+
+MODEL = """
+import torch
+from torch import nn
+
+from lstmq import Stream, Subject, Workload
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(500, 64)
+        self.lstm = nn.LSTM(64, {width})
+        self.tags = nn.Linear({width}, 20)
+
+    def forward(self, words):
+        return self.tags(self.lstm(self.words(words))[0])
+
+
+def workload():
+    torch.manual_seed(0)
+    words = torch.randint(500, (1000, 1))
+    subject = Subject(model=Tagger(), stream=Stream(inputs=words, targets=words % 20), origin="a tagger")
+    return Workload(speed=subject, loss=subject)
+"""
+
+
+@pytest.fixture
+def run_action(make_runner, tmp_path):
+    """A function that runs the steps of the action in a project, with these inputs, and returns its runner.
+
+    The project is a checkout whose model has an LSTM of ``width``. In ``base`` is another one whose LSTM has 128 units.
+    """
+
+    def run(width, **inputs):
+        runner = make_runner({})
+        for folder, units in ((runner.workspace, width), (runner.workspace / "base", 128)):
+            (folder / "gate").mkdir(parents=True)
+            (folder / "gate/mine.py").write_text(MODEL.format(width=units), encoding="utf-8")
+        command = [sys.executable, "-m", "lstmq", "init", "gate/mine.py:workload"]
+        subprocess.run(command, cwd=runner.workspace, check=True, timeout=100)
+        action = load(copy_checkout(tmp_path / "action") / "action.yml")
+        values = {name: given.get("default", "") for name, given in action["inputs"].items()} | inputs
+        runner.contexts |= {f"inputs.{name}": value for name, value in values.items()}
+        runner.contexts |= {"github.action_path": str(tmp_path / "action"), "runner.temp": str(runner.temp)}
+        run_steps(runner, action["runs"]["steps"], {})
+        outputs = {name: runner.expand(output["value"]) for name, output in action["outputs"].items()}
+        return runner, outputs
+
+    return run
+
+
+STEPS = ["actions/setup-python", "Install lstmq and torch", "Prepare the other side", "Gate"]
+
+
+def test_action_judges_by_limits_and_returns_the_verdict_and_the_report(run_action):
+    runner, outputs = run_action(128)
+    found = outcome_in(runner)
+    assert found in ("PASS", "INCONCLUSIVE", "INVALID"), runner.output  # only noise keeps it from passing
+    ends = ["success", "success", "skipped", "success" if found == "PASS" else "failure"]
+    assert runner.outcomes == [*zip(STEPS, ends, strict=True)], runner.output
+    assert outputs["verdict"] == found
+    assert '<p class="advice">Measure another torch to compare' in Path(outputs["report"]).read_text(encoding="utf-8")
+
+
+def test_action_fails_if_the_model_in_this_checkout_is_larger_or_cannot_be_measured(run_action):
+    """Each side runs its own file, so a change in the model's code is seen."""
+    runner, outputs = run_action(192, against="base")
+    assert runner.outcomes == [*zip(STEPS, ["success", "success", "success", "failure"], strict=True)], runner.output
+    assert outputs["verdict"] == outcome_in(runner) == "FAIL", runner.output
+    assert "int8 bytes" in runner.summary
+    assert Path(outputs["report"]).is_file()
+    # The same step with another input, where nothing can be measured.
+    runner.contexts["inputs.workload"] = "gate/nowhere.py:workload"
+    run_steps(runner, load(CHECKOUT / "action.yml")["runs"]["steps"][-1:], {})
+    assert runner.outcomes[-1] == ("Gate", "failure"), runner.output
+    assert runner.contexts["steps.gate.outputs.verdict"] == "NOT MEASURED"
+    assert runner.contexts["steps.gate.outputs.report"] == ""
+    assert "nowhere.py" in runner.output
