@@ -27,7 +27,7 @@ pytestmark = [
 CHECKOUT = Path(__file__).parents[2]
 WORKFLOW = load(CHECKOUT / ".github/workflows/ci.yml")
 NOT_NOISY = "size_ratio = { at_least = 1 }\n"
-PYTEST = "#!/bin/sh\nexec {python} -P -c 'import pytest, sys; sys.exit(pytest.console_main())' \"$@\"\n"
+PYTEST = "#!/bin/sh\nexec {python} -P -c 'import pytest, sys; sys.exit(pytest.main())' \"$@\"\n"
 # Runs the real Python. A new environment gets a path to the packages of this one, and the script of pytest, which pip
 # then finds installed.
 PYTHON = """#!/bin/sh
