@@ -45,12 +45,14 @@ class Environment:
         name: ``here`` or ``there``.
         command: the command that starts a worker.
         variables: its environment variables.
+        workload: ``FILE.py:FUNCTION`` of the user's model in this environment; empty if it is the session's.
         timeout: seconds without an answer after which the worker is killed.
     """
 
     name: str
     command: tuple[str, ...]
     variables: Mapping[str, str]
+    workload: str = ""
     timeout: float = 120.0
 
     @classmethod
@@ -62,10 +64,10 @@ class Environment:
         return cls(name="here", command=(sys.executable, *WORKER), variables=variables)
 
     @classmethod
-    def there(cls, python: str | Path) -> "Environment":
+    def there(cls, python: str | Path, workload: str = "") -> "Environment":
         """Return another interpreter, with what is installed for it, and nothing from this one."""
         variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-        return cls(name="there", command=(str(python), *WORKER), variables=variables)
+        return cls(name="there", command=(str(python), *WORKER), variables=variables, workload=workload)
 
     def start(self, processor: int = -1) -> "WorkerProcess":
         """Return a worker, which starts when its ``with`` block is entered.

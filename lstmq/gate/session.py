@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lstmq.gate.processes import Environment, SessionError, WorkerProcess
-from lstmq.gate.protocol import Described, Loaded, Timed
+from lstmq.gate.protocol import Described, Loaded, SubjectFile, Timed
 from lstmq.gate.recording import FLOAT32_COPY, EnvironmentRecording, Plan, Recording
 from lstmq.gate.transfer import SubjectFiles, dump_subjects
 from lstmq.quantization import FLOAT32
@@ -139,9 +139,15 @@ class _Session:
             environment.name: stack.enter_context(environment.start(processor if ahead else -1))
             for environment in ordered
         }
-        for worker in workers.values():
-            worker.send("load", subject=self.files.speed, plan=plan, processor=processor)
+        for name, worker in workers.items():
+            subject = self._subject(self.files.speed, name)
+            worker.send("load", subject=subject, plan=plan, processor=processor)
         return _Started(plan, workers, stack)
+
+    def _subject(self, file: SubjectFile, environment: str) -> SubjectFile:
+        """Return a subject as an environment builds it, which may have its own code for it."""
+        workloads = {environment.name: environment.workload for environment in self.environments}
+        return replace(file, made_by=workloads[environment], own_code=True) if workloads[environment] else file
 
     def _may_load_ahead(self, number: int) -> bool:
         """Return whether the next workers have a processor of their own, and are needed whatever a look finds."""
@@ -151,8 +157,8 @@ class _Session:
     def _describe(self, workers: Mapping[str, WorkerProcess], loaded: Mapping[str, Loaded]) -> Recording:
         """Let each worker evaluate the model for the loss. Return a recording without seconds."""
         recordings = {}
-        for worker in workers.values():
-            worker.send("describe", subject=self.files.loss)
+        for name, worker in workers.items():
+            worker.send("describe", subject=self._subject(self.files.loss, name))
         for name, worker in workers.items():
             described = worker.receive(Described, SECONDS_PER_TOKEN * self.loss_tokens)
             answers = (worker.hello, loaded[name], described)
