@@ -7,7 +7,7 @@ import torch
 from hypothesis import settings
 
 from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, evaluate
-from saving import check_compare
+from lstmq.gating.saving import check_compare
 from strategies import random_ids
 
 # No deadline, because a busy machine may stall for longer than an example takes. Derandomized, so that a failure

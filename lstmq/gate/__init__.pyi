@@ -9,6 +9,7 @@ from .judge import judge_session as judge_session
 from .judge import scheme_outcome as scheme_outcome
 from .judge import undecided_figures as undecided_figures
 from .limits import Limits as Limits
+from .limits import limits_workload as limits_workload
 from .limits import load_limits as load_limits
 from .limits import proposed_limits as proposed_limits
 from .loops import time_in_turn as time_in_turn

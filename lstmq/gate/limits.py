@@ -18,6 +18,7 @@ from lstmq.quantization import SCHEMES
 
 OTHER_CASES = ("evaluate", "train", "corpus", "startup")  # benchmarks that do not measure a scheme
 Finite = Annotated[float, msgspec.Meta(gt=-1e300, lt=1e300)]  # msgspec checks it when it reads a file
+WORKLOAD = "workload"  # the key of limits that names their model
 RATIOS = ("speedup", "size_ratio", "overhead", "over_click", "bytes_per_token")  # metrics whose margin is a share
 
 
@@ -70,20 +71,41 @@ def load_limits(path: Path) -> Limits:
     """Read a TOML file with one ``[case]`` table for each case, and in it one row for each metric.
 
     A row looks like ``speedup = { at_least = 1.4 }``. A table such as ``[int8.avx2]`` holds the rows for processors
-    whose widest integer instruction set is AVX2.
+    whose widest integer instruction set is AVX2. ``workload = "FILE.py:FUNCTION"``, before the tables, names the model
+    that the limits are for, see :func:`limits_workload`.
 
     Raises:
         ValueError: in one line, if the file is not valid.
         OSError: if it cannot be read.
     """
-    try:
-        tables: dict[str, Any] = msgspec.to_builtins(tomllib.loads(read_input(path).decode("utf-8")))  # dates as text
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
-        raise ValueError(f"{path}: {error}") from None
+    tables = _read_tables(path)
+    tables.pop(WORKLOAD, None)
     if unknown := tables.keys() - {*SCHEMES, *OTHER_CASES}:
         known = ", ".join([*SCHEMES, *OTHER_CASES])
         raise ValueError(f"{path}: no such case: {', '.join(sorted(unknown))}; expected {known}")
     return {case: _case_limits(table, case, path) for case, table in tables.items()}
+
+
+def limits_workload(path: Path) -> str | None:
+    """Return the ``FILE.py:FUNCTION`` of the model that limits are for; ``None`` if they name none.
+
+    The file is relative to the folder of the limits. Errors as for :func:`load_limits`.
+    """
+    spec = _read_tables(path).get(WORKLOAD)
+    if spec is None:
+        return None
+    file, _, function = spec.rpartition(":") if isinstance(spec, str) else ("", "", "")
+    if not file.endswith(".py") or not function:
+        raise ValueError(f'{path}: expected {WORKLOAD} = "FILE.py:FUNCTION", found {spec!r:.60}')
+    return f"{path.resolve().parent / file}:{function}"
+
+
+def _read_tables(path: Path) -> dict[str, Any]:
+    try:
+        tables: dict[str, Any] = msgspec.to_builtins(tomllib.loads(read_input(path).decode("utf-8")))  # dates as text
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
+        raise ValueError(f"{path}: {error}") from None
+    return tables
 
 
 def _case_limits(table: object, case: str, path: Path) -> CaseLimits:

@@ -10,7 +10,7 @@ from typing import Literal
 from lstmq.comparison import Fidelity, Machine
 from lstmq.model import ModelSize
 
-PROTOCOL = 5  # version of these types
+PROTOCOL = 6  # version of these types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,15 @@ class SubjectFile:
         made_by: the ``FILE.py:FUNCTION`` that built the model; empty for an :class:`~lstmq.LSTMModel`.
         folder: the folder.
         keep: names of modules that stay float32.
+        own_code: whether the code that builds the model may differ from that of the other environment. Its weights may
+            differ then too.
     """
 
     which: Literal["speed", "loss"]
     made_by: str
     folder: str
     keep: tuple[str, ...] = ()
+    own_code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

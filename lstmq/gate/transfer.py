@@ -52,10 +52,14 @@ def dump_subjects(workload: Workload) -> Iterator[SubjectFiles]:
 def dump_subject(subject: Subject[nn.Module], folder: Path) -> None:
     """Write the stream and the weights of a subject to a new folder."""
     folder.mkdir()
-    trees = {"inputs": subject.stream.inputs, "targets": subject.stream.targets}
-    streams = {f"{name}.{i}": x for name, tree in trees.items() for i, x in enumerate(tensors_of(tree))}
-    _save(folder / "stream.safetensors", streams)
+    _save(folder / "stream.safetensors", _stream_tensors(subject.stream))
     _save(folder / "model.safetensors", subject.model.state_dict())
+
+
+def _stream_tensors(stream: Stream) -> dict[str, Tensor]:
+    """Return the tensors of a stream by name."""
+    trees = {"inputs": stream.inputs, "targets": stream.targets}
+    return {f"{name}.{i}": x for name, tree in trees.items() for i, x in enumerate(tensors_of(tree))}
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -79,12 +83,37 @@ def load_subject(file: SubjectFile) -> Subject[nn.Module]:
             model=load_checkpoint(folder / "model.safetensors").eval(), stream=stream, origin="", keep=file.keep
         )
     subject: Subject[nn.Module] = getattr(load_user_workload(file.made_by), file.which)
+    if file.own_code:
+        return _load_own_subject(subject, tensors, file)
     trees = {name: _fill(name, getattr(subject.stream, name), tensors, file) for name in ("inputs", "targets")}
     try:
         subject.model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"{file.made_by} builds another model in this environment: {one_line(error)}") from error
     return replace(subject, stream=replace(subject.stream, **trees), keep=file.keep)
+
+
+def _load_own_subject(
+    subject: Subject[nn.Module], tensors: Mapping[str, Tensor], file: SubjectFile
+) -> Subject[nn.Module]:
+    """Return a subject that other code built. It has the weights of the file if they fit, and its own if not.
+
+    Raises:
+        ValueError: if its stream is another one.
+    """
+    axis = 1 if subject.stream.batch_first else 0
+    steps = min(x.shape[axis] if x.dim() > axis else 0 for x in tensors.values())
+    stream = subject.stream.slice(0, steps)  # the other side may time only the start of its stream
+    own = _stream_tensors(stream)
+    if own.keys() != tensors.keys() or not all(torch.equal(own[name], tensors[name]) for name in own):
+        raise ValueError(
+            f"{file.made_by} makes another stream than the other side: expected the same inputs and targets on both"
+        )
+    weights = load_file(Path(file.folder) / "model.safetensors")
+    current = subject.model.state_dict()
+    if {name: x.shape for name, x in weights.items()} == {name: x.shape for name, x in current.items()}:
+        subject.model.load_state_dict(weights)
+    return replace(subject, stream=stream, keep=file.keep)
 
 
 def _fill(name: str, tree: Any, tensors: Mapping[str, Tensor], file: SubjectFile) -> Any:

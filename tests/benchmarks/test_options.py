@@ -45,7 +45,7 @@ def test_default_scheme_whose_package_is_missing_is_left_out(run_pytest):
         (["--gate-engine=abacus"], "no engine 'abacus'"),
         (["--gate-corpus=nowhere", "--gate-checkpoint=x"], "no such corpus folder: nowhere"),
         (["--gate-limits", CHECKOUT / "pyproject.toml"], "pyproject.toml: no such case: build-system"),
-        (["--gate-scheme=nonsense"], "argument --gate-scheme: invalid choice: 'nonsense'"),
+        (["--gate-scheme=nonsense"], "--gate-scheme: no such scheme: 'nonsense', expected all, int8, "),
         (["--gate-blocks=0"], "--gate-blocks must be at least 1, found 0"),
         (["--gate-looks=24,9"], "expected looks after ascending numbers of blocks"),
         (["--gate-looks=many"], "argument --gate-looks: invalid looks value: 'many'"),

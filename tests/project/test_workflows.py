@@ -219,6 +219,16 @@ def workload():
 """
 
 
+TEST = """
+def test_float32(gate_judge):
+    gate_judge("float32")
+
+
+def test_scheme(gate_judge, gate_scheme):
+    gate_judge(gate_scheme)
+"""
+
+
 @pytest.fixture
 def run_action(make_runner, tmp_path):
     """A function that runs the steps of the action in a project, with these inputs, and returns its runner.
@@ -231,8 +241,8 @@ def run_action(make_runner, tmp_path):
         for folder, units in ((runner.workspace, width), (runner.workspace / "base", 128)):
             (folder / "gate").mkdir(parents=True)
             (folder / "gate/mine.py").write_text(MODEL.format(width=units), encoding="utf-8")
-        command = [sys.executable, "-m", "lstmq", "init", "gate/mine.py:workload"]
-        subprocess.run(command, cwd=runner.workspace, check=True, timeout=100)
+        (runner.workspace / "gate/limits.toml").write_text(f"[int8]\n{NOT_NOISY}", encoding="utf-8")
+        (runner.workspace / "gate/test_gate.py").write_text(TEST, encoding="utf-8")
         action = load(copy_checkout(tmp_path / "action") / "action.yml")
         values = {name: given.get("default", "") for name, given in action["inputs"].items()} | inputs
         runner.contexts |= {f"inputs.{name}": value for name, value in values.items()}

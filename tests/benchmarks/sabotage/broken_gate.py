@@ -15,7 +15,7 @@ def pytest_addoption(parser):
     parser.addoption("--sabotage", type=Sabotage.from_json, default=Sabotage())
 
 
-@pytest.hookimpl(tryfirst=True)  # before benchmarks/conftest.py lists the schemes
+@pytest.hookimpl(tryfirst=True)  # before the plugin of the gate lists the schemes
 def pytest_load_initial_conftests(early_config):
     sabotage = early_config.known_args_namespace.sabotage
     sabotage.break_process()
@@ -32,4 +32,4 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
     if item.name in item.config.option.sabotage.failing_cases:
-        item.funcargs["gate_judge_scheme"] = lambda scheme: 1 / 0
+        item.funcargs["gate_judge"] = lambda model: 1 / 0

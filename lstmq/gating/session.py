@@ -1,8 +1,10 @@
 """One gated session, from the options to the exit code: :class:`Gate`."""
 
-import shutil
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from lstmq.gate import (
     Environment,
     Figure,
     Outcome,
+    Plan,
     Recording,
     Run,
     Sample,
@@ -27,6 +30,7 @@ from lstmq.gate import (
     judge_other_cases,
     judge_run,
     judge_scheme,
+    judge_session,
     load_limits,
     measure,
     not_measured,
@@ -38,11 +42,18 @@ from lstmq.gate import (
 )
 from lstmq.gate.limits import OTHER_CASES
 from lstmq.gate.loops import Round
+from lstmq.gating.planning import (
+    choose_schemes,
+    exempt_metrics,
+    find_limits,
+    find_other_environment,
+    make_plan,
+    share_error,
+)
+from lstmq.gating.saving import check_saving, find_saved_runs
 from lstmq.progress import progress
 from lstmq.quantization import check_engine
 from lstmq.workload import DEFAULT_TOKENS, load_workload
-from planning import choose_schemes, exempt_metrics, find_limits, make_plan, share_error
-from saving import find_saved_runs
 
 
 class Gate:
@@ -52,11 +63,12 @@ class Gate:
         workload: what the session measures.
         plan: how.
         machine: what every benchmark notes in its ``extra_info``.
-        limits_file: where the limits come from.
+        source: where the limits come from.
         limits: the limits.
         measures_itself: whether the cases for lstmq itself count: not for a user's model or text, nor if the question
             is about another environment.
         description: the workload, in words.
+        retry_notes: why it was measured again, once for each time.
         input_notes: what loading it noticed, such as a byte order mark.
         left_out: what a default scheme needs and this environment lacks, by scheme.
         baseline_note: which saved run is the baseline, or why there is none; empty if nobody asked for one.
@@ -67,55 +79,63 @@ class Gate:
         exit_code: the exit code, once the session is concluded.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, folder: Path) -> None:
         """Load everything that the options name, so that a wrong option is an error before the first benchmark.
+
+        Args:
+            config: with the options.
+            folder: of the tests.
 
         Raises:
             ValueError: in one line; or ``OSError``, ``RuntimeError``, ``MemoryError`` from reading files.
         """
         option = config.getoption
+        if not config.pluginmanager.hasplugin("benchmark"):
+            raise ValueError("the gate needs pytest-benchmark: pip install 'lstmq[gate]'")
+        check_saving(config)
         for name in ("--gate-threads", "--gate-bptt", "--gate-blocks", "--gate-slices"):
             if option(name) is not None and option(name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {option(name)}")
+        if option("--gate-retries") < 0:
+            raise ValueError(f"--gate-retries must be at least 0, found {option('--gate-retries')}")
         torch.set_num_threads(option("--gate-threads"))
         check_engine(option("--gate-engine"))
         if option("--gate-plot"):
             check_figure_path(option("--gate-plot"))
+        self.source = find_limits(config, folder)
+        self.limits = load_limits(self.source.path)
         files = (option("--gate-corpus"), option("--gate-checkpoint"), option("--gate-vocabulary"))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InputNote)
             self.workload = load_workload(
-                *files, option("--gate-tokens"), DEFAULT_TOKENS, option("--gate-workload"), option("--gate-keep") or ()
+                *files, option("--gate-tokens"), DEFAULT_TOKENS, self.source.workload, option("--gate-keep") or ()
             )
         self.input_notes = [str(warning.message) for warning in caught if issubclass(warning.category, InputNote)]
         for warning in caught:
             if not issubclass(warning.category, InputNote):
                 warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
-        self.measures_itself = not any((*files, option("--gate-workload"), option("--gate-against")))
-        self.limits_file = find_limits(option("--gate-limits"), self.workload)
-        self.limits = load_limits(self.limits_file)
+        self.measures_itself = not any((*files, self.source.workload, option("--gate-against")))
         if not self.measures_itself:
             self.limits = {case: rows for case, rows in self.limits.items() if case not in OTHER_CASES}
         against = option("--gate-against")
         schemes, self.left_out = choose_schemes(
-            option("--gate-scheme"), self.limits_file, self.limits, self.workload, against is not None
+            option("--gate-scheme"), self.source, self.limits, self.workload, against is not None
         )
-        self._environments = [Environment.here()]
-        if against:
-            if not shutil.which(against):
-                raise ValueError(f"--gate-against: expected a Python, found nothing to run at {against}")
-            self._environments.append(Environment.there(against))
+        there = find_other_environment(config, self.workload)
+        self._environments = [Environment.here(), *([there] if there else [])]
         pace = choose_pace(self.workload, option("--gate-bptt"))
         self.workload = cap_loss(self.workload, pace.loss_steps)
         self.plan = make_plan(config, schemes, pace)
         self.machine = describe_machine(option("--gate-engine"))
         self.description = describe_workload(self.workload)
-        self._exempt = exempt_metrics(self.limits_file, self.workload)
+        self._exempt = exempt_metrics(self.source, self.workload)
         self._baseline, self.baseline_note = self._find_baseline(config)
         questions = 1 + (against is not None) + (self._baseline is not None)
         figures = questions * len(schemes) + self.measures_itself * len(OTHER_CASES)
         self.plan = share_error(self.plan, figures)
+        self._retries = option("--gate-retries")
         self._recording: Recording | None = None
+        self.retry_notes: list[str] = []
         self.cases: list[str] = []
         self.others: dict[str, dict[str, ConfidenceInterval]] = {}
         self.failures: list[str] = []
@@ -132,7 +152,8 @@ class Gate:
             if required:
                 raise ValueError("--gate-baseline=require needs --benchmark-compare")
             return None, ""
-        runs = map(read_run, reversed(find_saved_runs(config._benchmarksession.storage, compare)))
+        session: Any = config  # pytest-benchmark keeps its session there
+        runs = map(read_run, reversed(find_saved_runs(session._benchmarksession.storage, compare)))
         now = conditions(self.machine, self.description, self.plan)
         return select_baseline(runs, now, self.plan.schemes, named=compare is not True, required=required)
 
@@ -143,18 +164,37 @@ class Gate:
 
     @property
     def run(self) -> Run:
-        """The run. It is measured now, if it is not yet."""
+        """The run. It is measured now, if it is not yet; and again if it is undecided and may be retried."""
         if self._recording is None:
-            # The bar shows the way to the first look, after which most sessions end.
-            with progress("timing", self.plan.looks[0]) as advance:
-                self._recording = measure(
-                    self.workload,
-                    self.plan,
-                    self._environments,
-                    lambda recording: undecided_figures(self._make_run(recording), self._baseline),
-                    lambda where: advance(1, where),
-                )
+            recording = self._measure(self.plan)
+            for retry in range(1, self._retries + 1):
+                if not (outcome := self._doubt(recording)):
+                    break
+                self.retry_notes.append(f"measured again: {outcome} ({retry} of {self._retries} retries)")
+                recording = self._measure(replace(self.plan, seed=self.plan.seed + retry))
+            self._recording = recording
         return self._make_run(self._recording)
+
+    def _measure(self, plan: Plan) -> Recording:
+        # The bar shows the way to the first look, after which most sessions end.
+        with progress("timing", plan.looks[0]) as advance:
+            return measure(
+                self.workload,
+                plan,
+                self._environments,
+                lambda recording: undecided_figures(self._make_run(recording), self._baseline),
+                lambda where: advance(1, where),
+            )
+
+    def _doubt(self, recording: Recording) -> Outcome | None:
+        """Return the outcome that a retry may change: inconclusive or invalid."""
+        run = self._make_run(recording)
+        schemes = [scheme for scheme in run.recording.plan.schemes if scheme not in run.recording.here.absent]
+        verdicts = [*judge_session(run)]
+        for scheme in schemes:
+            verdicts += judge_scheme(run, scheme, self._baseline)
+        outcome = worst(verdicts)
+        return outcome if outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID) else None
 
     def _make_run(self, recording: Recording) -> Run:
         """Return a recording with what it is judged by."""
@@ -181,7 +221,7 @@ class Gate:
         return verdicts
 
     def time_case(
-        self, case: str, metric: str, target: Round, reference: Round, **timing
+        self, case: str, metric: str, target: Round, reference: Round, **timing: Any
     ) -> tuple[list[float], Sample]:
         """Time two functions in turn, until the looks settle whether their ratio is within the limit of the case."""
 
@@ -189,7 +229,15 @@ class Gate:
             verdicts = judge_other_case(case, {metric: interval}, self.limits, self.machine.isa)
             return verdicts[0].outcome is not Outcome.INCONCLUSIVE
 
-        return time_in_turn(target, reference, looks=self.plan.planned_looks, is_settled=is_settled, **timing)
+        for retry in range(self._retries + 1):
+            if retry:
+                self.retry_notes.append(f"measured {case} again: INCONCLUSIVE ({retry} of {self._retries} retries)")
+            seconds, sample = time_in_turn(
+                target, reference, looks=self.plan.planned_looks, is_settled=is_settled, **timing
+            )
+            if is_settled([*sample.intervals()][-1]):
+                break
+        return seconds, sample
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdicts on everything. Without a session, no scheme was measured."""

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 import pytest
 from pytest_benchmark.storage.file import FileStorage
@@ -60,10 +61,11 @@ def find_saved_runs(storage: object, compare: str | bool) -> list[Path]:
     """
     if not isinstance(storage, FileStorage):
         raise ValueError("--benchmark-compare reads saved runs from files: expected a --benchmark-storage of file://")
-    every = storage.query("[0-9][0-9][0-9][0-9]_")
+    query: Any = storage.query
+    every: list[Path] = query("[0-9][0-9][0-9][0-9]_")
     if compare is True:
         return every
-    named = storage.query(compare)
+    named: list[Path] = query(compare)
     if not named:
         known = ", ".join(path.name.partition("_")[0] for path in every[-5:]) or "none"
         raise ValueError(f"--benchmark-compare: no saved run {compare} in {storage.path}; the newest are: {known}")

@@ -1,12 +1,12 @@
-"""The options of the gate: ``pytest benchmarks --gate-...``."""
+"""The options of the gate: ``pytest --gate-...``.
+
+Every pytest in an environment with lstmq imports this module, so it imports nothing but pytest. ``planning.py`` knows
+the defaults, and the tests compare them with the help texts.
+"""
 
 from pathlib import Path
 
 import pytest
-
-from lstmq.gate import AGAINST_SLICES, LOOKS, Plan
-from lstmq.quantization import ALL, SCHEMES
-from lstmq.workload import DEFAULT_TOKENS
 
 
 def looks(text: str) -> tuple[int, ...]:
@@ -22,7 +22,7 @@ def share(text: str) -> float:
 
 
 def add_options(group: pytest.OptionGroup) -> None:
-    """Add every option that :class:`~gating.Gate` reads."""
+    """Add every option that :class:`~lstmq.gating.session.Gate` reads."""
     add = group.addoption
     add("--gate-corpus", type=Path, metavar="DIR", help="folder of text, or wikitext-2 after a fetch [bundled sample]")
     add(
@@ -35,49 +35,52 @@ def add_options(group: pytest.OptionGroup) -> None:
     add(
         "--gate-workload",
         metavar="FILE.py:FUNCTION",
-        help="your own model: a function that returns it; its limits are limits.toml beside the file",
+        help="your own model: a function that returns it [the one that the limits name]",
     )
     add("--gate-keep", action="append", metavar="NAME", help="module to keep in float32, such as rnn or encoder.*")
-    add("--gate-tokens", type=int, metavar="N", help=f"number of tokens to time [at most {DEFAULT_TOKENS}]")
+    add("--gate-tokens", type=int, metavar="N", help="number of tokens to time [at most 5,000]")
     add("--gate-bptt", type=int, default=25, metavar="N", help="longest window, in tokens [%(default)s]")
     add("--gate-threads", type=int, default=1, metavar="N", help="number of threads [%(default)s]")
     add("--gate-engine", metavar="E", help="torch's int8 engine [torch's default]")
     add(
         "--gate-scheme",
         action="append",
-        choices=[ALL, *SCHEMES],
-        help="scheme to gate; may be repeated [every default scheme that is installed, or those in --gate-limits]",
+        metavar="SCHEME",
+        help="scheme to gate, or all; may be repeated [every default scheme that is installed, or those in the limits]",
     )
-    add("--gate-limits", type=Path, metavar="FILE", help="limits for your model [benchmarks/limits.toml]")
+    add("--gate-limits", type=Path, metavar="FILE", help="limits for your model [limits.toml beside the tests]")
     add(
         "--gate-looks",
         type=looks,
-        default=LOOKS,
         metavar="N,N,...",
         help="numbers of blocks after which the gate looks at its figures, and measures on what is undecided "
-        f"[{','.join(map(str, LOOKS))}]",
+        "[24,48,96]",
     )
-    add(
-        "--gate-blocks",
-        type=int,
-        default=Plan.blocks,
-        metavar="N",
-        help="number of blocks that each process reads [%(default)s]",
-    )
-    add(
-        "--gate-slices",
-        type=int,
-        metavar="N",
-        help=f"number of slices in a block [{Plan.slices}; with --gate-against {AGAINST_SLICES}]",
-    )
+    add("--gate-blocks", type=int, metavar="N", help="number of blocks that each process reads [6]")
+    add("--gate-slices", type=int, metavar="N", help="number of slices in a block [8; with --gate-against 32]")
     add("--gate-seed", type=int, default=0, metavar="N", help="seed of the order of slices and models [%(default)s]")
-    add("--gate-against", metavar="PYTHON", help="compare with another environment: the path of its Python")
+    add(
+        "--gate-retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how often to measure again if the session is inconclusive or the machine too noisy [%(default)s]",
+    )
+    add(
+        "--gate-against",
+        metavar="PYTHON",
+        help="compare with another environment: its Python, or a checkout with one in .venv",
+    )
+    add(
+        "--gate-against-workload",
+        metavar="FILE.py:FUNCTION",
+        help="your own model in the other environment [the same file in the other checkout, or else the same file]",
+    )
     add(
         "--gate-tolerance",
         type=share,
-        default=Plan.tolerance,
         metavar="N%",
-        help=f"how much slower than in the other environment a scheme may be [{Plan.tolerance:.0%}%]",
+        help="how much slower than in the other environment a scheme may be [2%%]",
     )
     add(
         "--gate-baseline",
