@@ -237,7 +237,7 @@ def run_action(make_runner, tmp_path):
     """
 
     def run(width, **inputs):
-        runner = make_runner({})
+        runner = make_runner({}, PYTEST_ADDOPTS="--gate-looks=24 --gate-blocks=24 --gate-slices=1")
         for folder, units in ((runner.workspace, width), (runner.workspace / "base", 128)):
             (folder / "gate").mkdir(parents=True)
             (folder / "gate/mine.py").write_text(MODEL.format(width=units), encoding="utf-8")
@@ -275,6 +275,7 @@ def test_action_fails_if_the_model_in_this_checkout_is_larger_or_cannot_be_measu
     assert "int8 bytes" in runner.summary
     assert Path(outputs["report"]).is_file()
     # The same step with another input, where nothing can be measured.
+    runner.outcomes.clear()
     runner.contexts["inputs.workload"] = "gate/nowhere.py:workload"
     run_steps(runner, load(CHECKOUT / "action.yml")["runs"]["steps"][-1:], {})
     assert runner.outcomes[-1] == ("Gate", "failure"), runner.output
