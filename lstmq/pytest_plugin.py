@@ -73,6 +73,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser.getgroup("lstmq"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-benchmark reads the saved run
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse ``--benchmark-compare benchmarks``, which would run other tests than those in the folder."""
+    if isinstance(compare := config.getoption("benchmark_compare", None), str):
+        from lstmq.gating.saving import check_compare
+
+        try:
+            check_compare(compare)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Create one case for each gated scheme."""
     if "gate_scheme" in metafunc.fixturenames:

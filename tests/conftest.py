@@ -7,22 +7,12 @@ import torch
 from hypothesis import settings
 
 from lstmq import Dictionary, LSTMModel, ModelConfig, batchify, evaluate
-from lstmq.gating.saving import check_compare
 from strategies import random_ids
 
 # No deadline, because a busy machine may stall for longer than an example takes. Derandomized, so that a failure
 # repeats. Tests whose law needs more examples, or whose examples are slow, set their own number.
 settings.register_profile("lstmq", max_examples=40, deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("lstmq")
-
-
-def pytest_configure(config):
-    """Refuse ``pytest --benchmark-compare benchmarks``, which would run these tests instead of the benchmarks."""
-    if isinstance(compare := config.getoption("benchmark_compare", None), str):
-        try:
-            check_compare(compare)
-        except ValueError as error:
-            raise pytest.UsageError(str(error)) from None
 
 
 @pytest.fixture(autouse=True, scope="session")

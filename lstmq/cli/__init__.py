@@ -15,6 +15,7 @@ from lstmq.cli.export import export_command
 from lstmq.cli.fetch import fetch_command
 from lstmq.cli.gate import gate_command
 from lstmq.cli.generate import generate_command
+from lstmq.cli.init import init_command
 from lstmq.cli.output import echo, safe_output
 from lstmq.cli.quantize import quantize_command
 from lstmq.cli.report import report_command
@@ -56,6 +57,7 @@ def main() -> None:
 
 for command in (
     compare_command,
+    init_command,
     gate_command,
     report_command,
     evaluate_command,

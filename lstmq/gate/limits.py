@@ -1,8 +1,8 @@
-"""Limits: read from a TOML file, looked up for a processor, and proposed from new measurements."""
+"""Limits: read from a TOML file, looked up for a processor, and written as its rows."""
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
@@ -155,49 +155,46 @@ def judge_figure(question: str, case: str, metric: str, figure: Figure, limit: L
     return Verdict(question, case, metric, outcome, figure, str(limit), details)
 
 
-def proposed_limits(verdicts: Iterable[Verdict], limits: Limits, machine: Machine, date: str, command: str) -> str:
-    """Return TOML tables with new rows for the limits that figures failed; empty if none failed.
-
-    Args:
-        verdicts: of one session.
-        limits: the limits that it was judged by.
-        machine: where it was measured.
-        date: of the session, ISO 8601.
-        command: that ran the session.
-    """
-    tables: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        limit = limits_for(limits, verdict.case, machine.isa).get(verdict.metric)
-        has_failed = verdict.question == "limit" and verdict.outcome is Outcome.FAIL
-        if has_failed and limit and verdict.figure and verdict.figure_text:
-            for_isa = verdict.metric in limits[verdict.case].by_isa.get(machine.isa, {})
-            table = f"{verdict.case}.{machine.isa}" if for_isa else verdict.case
-            row = proposed_limit(verdict.metric, limit, verdict.figure.median, machine, date, command)
-            tables.setdefault(table, []).append(row)
-    return "".join("\n".join([f"[{name}]", *rows]) + "\n" for name, rows in tables.items())
-
-
-def proposed_limit(metric: str, limit: Limit, figure: float, machine: Machine, date: str, command: str) -> str:
-    """Return a row of TOML that leaves as much margin around ``figure`` as the old row left around its measurement.
+def proposed_limit(metric: str, limit: Limit, figure: float) -> Limit:
+    """Return a limit that leaves as much margin around ``figure`` as the old one left around its measurement.
 
     The margin of a ratio is a share of it. The margin of a difference is an amount.
+    """
+
+    def move(end: float | None) -> float | None:
+        if end is None:
+            return None
+        measured = end if limit.measured is None else limit.measured
+        return figure * (end / measured) if metric in RATIOS and measured else figure + (end - measured)
+
+    return Limit(at_least=move(limit.at_least), at_most=move(limit.at_most))
+
+
+def limit_row(metric: str, limit: Limit, figure: float, machine: Machine, date: str, command: str) -> str:
+    """Return a row of TOML.
+
+    Args:
+        metric: such as ``speedup``.
+        limit: its ends are rounded away from the figure, to four digits.
+        figure: what was measured.
+        machine: where it was measured.
+        date: when, ISO 8601.
+        command: how.
     """
     fields = []
     for key, end, rounding in (("at_least", limit.at_least, ROUND_FLOOR), ("at_most", limit.at_most, ROUND_CEILING)):
         if end is not None:
-            measured = end if limit.measured is None else limit.measured
-            moved = figure * (end / measured) if metric in RATIOS and measured else figure + (end - measured)
-            fields.append(f"{key} = {Context(prec=4, rounding=rounding).create_decimal_from_float(moved):g}")
+            fields.append(f"{key} = {Context(prec=4, rounding=rounding).create_decimal_from_float(end):g}")
     where = f"{machine.cpu} ({machine.isa}), torch {machine.torch}"
     fields += [
         f"measured = {figure:.4g}",
         f"date = {date}",
-        f"machine = {_quoted(where)}",
-        f"command = {_quoted(command)}",
+        f"machine = {quoted(where)}",
+        f"command = {quoted(command)}",
     ]
     return f"{metric} = {{ {', '.join(fields)} }}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return text as a TOML string, which is a JSON string except for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -15,12 +15,10 @@ def check_saving(config: pytest.Config) -> None:
     """Check the options of pytest-benchmark that name files, before anything is measured.
 
     Raises:
-        ValueError: if ``--benchmark-compare`` was given a folder of tests, or a run that does not exist.
+        ValueError: if a file would be written to where there is no folder.
         OSError: if results cannot be written.
     """
     option = config.getoption
-    if isinstance(compare := option("benchmark_compare"), str):
-        check_compare(compare)
     if json_file := option("benchmark_json"):
         check_replaceable(Path(json_file))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -14,5 +14,6 @@ from .tables import conclusion as conclusion
 from .tables import describe_environments as describe_environments
 from .tables import describe_setup as describe_setup
 from .tables import describe_spread as describe_spread
+from .tables import text_table as text_table
 from .tables import verdict_lines as verdict_lines
 from .tables import verdict_markdown as verdict_markdown

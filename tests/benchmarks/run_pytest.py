@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from lstmq import load_workload  # noqa: F401 - imported for the runs
-from lstmq.gate import judge_run, measure, proposed_limits, read_run, select_baseline  # noqa: F401 - likewise
+from lstmq.gate import judge_run, measure, read_run, select_baseline  # noqa: F401 - likewise
 from lstmq.report import plot_run, verdict_lines  # noqa: F401 - likewise
 
 TIMEOUT = 100  # seconds

@@ -1,7 +1,5 @@
 """Laws: the gate fails each scheme that quantizes wrongly, on the metric that shows it, and passes the correct ones."""
 
-import tomllib
-
 import pytest
 
 from benchmarks.suite import INT8_LIMITS, LIMITS
@@ -33,13 +31,12 @@ def limits_for(broken_scheme):
 
 
 @pytest.mark.slow
-def test_gate_fails_every_broken_scheme_and_proposes_limits_for_it(suite, tmp_path):
+def test_gate_fails_every_broken_scheme(suite, tmp_path):
     """One session for all schemes, because each session takes long."""
     page = tmp_path / "page.md"
     correct = LIMITS | {"ort-int8": ORT_LIMITS, "int8-native": NATIVE_LIMITS}
     del correct["bf16"]  # it has no limit for its speed, and is slow where it is emulated
     result = suite(
-        "--junit-prefix=https://user:secret@example.org",  # the proposed limits quote the command line
         sabotage={"broken_schemes": True},
         limits=correct | {name: limits_for(name) for name in BROKEN},
         variables={"GITHUB_STEP_SUMMARY": str(page)},
@@ -52,15 +49,7 @@ def test_gate_fails_every_broken_scheme_and_proposes_limits_for_it(suite, tmp_pa
     for scheme in correct:
         assert result.outcomes(scheme) <= {"PASS", "----"}, result
 
-    proposal = tmp_path / ".benchmarks" / "limits.toml"
-    assert proposal.read_text(encoding="utf-8") in result.output
-    proposed = tomllib.loads(proposal.read_text(encoding="utf-8"))
-    assert proposed.keys() == BROKEN.keys()
-    assert proposed["grown"].keys() == {"size_ratio"}
-    assert proposed["grown"]["size_ratio"]["at_least"] < proposed["grown"]["size_ratio"]["measured"] < 2.772
-    assert "https://***@example.org" in proposed["grown"]["size_ratio"]["command"]
-    assert "secret" not in result.output + result.errors
-
+    assert "If these figures are what you want, set new limits: lstmq init --update limits.toml" in result.output
     summary = page.read_text(encoding="utf-8")
     assert summary.startswith("### lstmq: FAIL\n")
     assert "| **FAIL** | limit | as_float | speedup | " in summary
