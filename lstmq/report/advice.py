@@ -12,7 +12,7 @@ Groups = Sequence[Group]
 ORDER = tuple(Outcome)  # the worst comes first
 CAUSES = 3  # how many causes a sentence names
 FAILED = {
-    "limit": "Find the change that moved this figure. If it is intended, set a new limit.",
+    "limit": "Find the change that moved this figure. If it is intended, set new limits: `lstmq init --update`.",
     "against": "Find what differs between the two environments. This figure has no noise.",
     "baseline": "Compare with the environment of the saved run in one session: `--gate-against`.",
     "case": "Read the error of this benchmark in the log, and repair it.",

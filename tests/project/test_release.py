@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 CHECKOUT = Path(__file__).parents[2]
-SUFFIXES = (".py", ".pyi", ".typed", ".html")
+SUFFIXES = (".html", ".py", ".pyi", ".txt", ".typed")
 SAMPLE = ("lstm.safetensors", "make_sample.py", "sample.grammar", "test.txt", "train.txt", "valid.txt")
 
 

@@ -33,7 +33,7 @@ def test_worst_first_keeps_the_order_of_equal_outcomes():
     ("run", "baseline", "words"),
     [
         (make_run(SLOW, {}), None, "slower here than there"),
-        (make_run(SLOW), None, "set a new limit"),
+        (make_run(SLOW), None, "set new limits"),
         (make_run({"int8": 1.4 * SECONDS["int8"]}), make_run(), "--gate-against"),
         (make_run(NOISY), None, "calmer machine"),
         (make_run(cases=[]), None, "Read the reason"),
