@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from benchmarks.user_model import MODEL
-from lstmq.gate import LOOKS
+from lstmq.gate import AGAINST_SLICES, LOOKS, Plan
+from lstmq.workload import DEFAULT_TOKENS
 
 FEW = ("--gate-looks=24", "--gate-blocks=24", "--gate-slices=2", "-p", "no:cacheprovider")
 pytestmark = pytest.mark.slow
@@ -28,6 +29,21 @@ def test_plain_pytest_imports_nothing_more_than_the_options(run_python, tmp_path
 def test_help_names_the_defaults(run_python):
     text = " ".join(run_python("-m", "pytest", "--help").stdout.split())
     looks = ",".join(map(str, LOOKS))
+    for words in (
+        f"at most {DEFAULT_TOKENS:,}",
+        f"measures on what is undecided [{looks}]",
+        f"number of blocks that each process reads [{Plan.blocks}]",
+        f"number of slices in a block [{Plan.slices}; with --gate-against {AGAINST_SLICES}]",
+        f"a scheme may be [{Plan.tolerance:.0%}]",
+    ):
+        assert words in text
+
+
+def test_init_writes_a_gate_that_passes_beside_other_plugins_and_settings(run_python, own_model, tmp_path):
+    """The limits say which model they are for, so no option names it."""
+    limits, tests = own_model.with_name("limits.toml"), own_model.with_name("test_gate.py")
+    made = run_python("-m", "lstmq", "init", "gate/mine.py:workload")
+    assert made.returncode == 0, made
     for words in ("int8: ", "Fails below ", "will not notice a scheme that gets up to 25% slower", "wrote gate/limits"):
         assert words in made.stdout
     assert len(tests.read_text().splitlines()) <= 10
@@ -42,7 +58,7 @@ def test_help_names_the_defaults(run_python):
     assert saved.returncode == 0, saved
     assert "the gate, with the limits of gate/limits.toml" in saved.stdout
     compared = run_python("-m", "pytest", *FEW, "gate", "--benchmark-compare", "--gate-baseline=require")
-    assert compared.returncode == 0, compared
+    assert re.search(r"(PASS|INCONCLUSIVE) +baseline +int8 +kept speedup", compared.stdout), compared  # few blocks
     from_inside = run_python("-m", "pytest", *FEW, "--gate-scheme=int8", folder=own_model.parent)
     assert from_inside.returncode == 0, from_inside
 
@@ -128,8 +144,7 @@ def test_model_that_got_slower_in_this_checkout_fails_against_the_other(
 def test_other_side_must_read_the_same_stream(run_pytest, gated, tmp_path):
     other = tmp_path / "other.py"
     other.write_text(MODEL.replace("torch.zeros", "torch.ones"))
-    result = run_python(
-        "-m", "pytest", *FEW, "--gate-against", sys.executable, f"--gate-against-workload={other}:workload"
-    )
+    against = ("--gate-against", sys.executable, f"--gate-against-workload={other}:workload")
+    result = run_pytest("gate", *FEW, *against)
     assert result.exit_code == 12, result
     assert "expected the same inputs and targets on both" in result.output

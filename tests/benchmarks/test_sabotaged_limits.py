@@ -12,11 +12,12 @@ from lstmq.workload import sample_folder
 
 WORKLOAD = """
 from dataclasses import replace
+from pathlib import Path
 from lstmq import Workload
 from lstmq.workload import load_text_subject
 
 def workload():
-    subject = load_text_subject({corpus!r}, {checkpoint!r})
+    subject = load_text_subject(Path({corpus!r}), Path({checkpoint!r}))
     speed = replace(subject, stream=subject.stream.slice(0, 1_000))
     return Workload(speed=speed, loss=subject)
 """
