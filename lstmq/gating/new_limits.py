@@ -75,8 +75,8 @@ def limits_file(run: Run, spec: str, date: str, command: str) -> str:
     """
     isa = run.machine.isa
     lines = [
-        "# The limits of the gate: one table for each scheme, one row for each metric. A metric without a row is",
-        f"# shown, but not judged. A table such as [int8.{isa}] holds the rows for processors with that instruction set.",
+        "# The limits of the gate: one table for each scheme, one row for each metric. A metric without a row",
+        f"# is shown, but not judged. A table such as [int8.{isa}] holds rows for processors with these instructions.",
         f"# `measured` is what `{command}` found. `lstmq init --update limits.toml` measures again.",
         "",
         f"{WORKLOAD} = {quoted(spec)}",

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.suite import CHECKOUT, LIMITS, SABOTAGE, Result
+from benchmarks.user_model import MODEL
 from lstmq import LSTMModel, ModelConfig, load_checkpoint, save_checkpoint
 from lstmq.cli import main
 from lstmq.workload import sample_folder
@@ -120,3 +121,40 @@ def lstmq():
         return Result(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wheel_folder(tmp_path_factory):
+    """A folder with the built wheel installed in it."""
+    wheels, folder = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, CHECKOUT], check=True)
+    [wheel] = wheels.iterdir()
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder, wheel], check=True)
+    return folder
+
+
+@pytest.fixture
+def run_python(wheel_folder, tmp_path):
+    """A function that runs Python in ``tmp_path`` with lstmq from the wheel, and returns the finished process."""
+
+    def run(*arguments, folder=tmp_path, **variables):
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_"))}
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=folder,
+            env=clean | {"PYTHONPATH": str(wheel_folder)} | variables,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    """``gate/mine.py`` in ``tmp_path``."""
+    path = tmp_path / "gate" / "mine.py"
+    path.parent.mkdir()
+    path.write_text(MODEL, encoding="utf-8")
+    return path
