@@ -36,7 +36,26 @@ def cast_to_bfloat16(model: ModelT, kept: Collection[str] = ()) -> ModelT:
             module = quantized.get_submodule(name).float()
             module.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
             module.register_forward_hook(_cast_output)
+    lstms = [name for name, module in quantized.named_modules() if isinstance(module, nn.LSTM) and name not in kept]
+    if lstms and not _runs_lstm():
+        for name in lstms:
+            _WithoutMkldnn().register(quantized.get_submodule(name))
     return quantized
+
+
+def _runs_lstm() -> bool:
+    """Return whether torch computes an LSTM in bfloat16 as it is set.
+
+    Some versions pass every LSTM to mkldnn, which refuses bfloat16 on a processor without AVX-512. Newer versions ask
+    it first, and compute without it there.
+    """
+    zeros = torch.zeros(4, 1, dtype=torch.bfloat16)
+    state = zeros[:1].unsqueeze(0)
+    try:
+        torch.lstm(state, (state, state), (zeros, zeros), False, 1, 0.0, False, False, False)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _cast_inputs(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -61,7 +80,8 @@ def missing_instructions() -> str:
     """Return what makes bfloat16 fast and this processor does not have; empty if it has it, or torch cannot tell."""
     checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    is_slow = is_x86 and all(checks) and not any(check() for check in checks if check)
+    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # old versions have only this
+    is_slow = is_x86 and not (has_avx512 and (not all(checks) or any(check() for check in checks if check)))
     return "a processor with bfloat16 instructions to be faster than float32" if is_slow else ""
 
 
@@ -70,6 +90,24 @@ def missing_compiler() -> str:
     default = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")  # torch's own choice
     command = shlex.split(os.environ.get("CXX") or default)
     return "" if shutil.which(command[0]) else f"a C++ compiler, {command[0]}, on the path"
+
+
+class _WithoutMkldnn:
+    """Hooks that switch mkldnn off while a module computes. The switch is one for the whole process."""
+
+    def __init__(self) -> None:
+        self._before = True
+
+    def register(self, module: nn.Module) -> None:
+        module.register_forward_pre_hook(self._switch_off)
+        module.register_forward_hook(self._switch_back, always_call=True)
+
+    def _switch_off(self, _module: nn.Module, _inputs: Any) -> None:
+        self._before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags does more, and warns
+
+    def _switch_back(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        torch._C._set_mkldnn_enabled(self._before)
 
 
 class CompiledModel(EngineModel):

@@ -1,4 +1,8 @@
-"""Laws of the compiled scheme: it is compiled, and its loss is that of bfloat16."""
+"""Laws of bfloat16: every processor runs it; the compiled scheme is compiled, and its loss is that of bfloat16."""
+
+import copy
+import platform
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,3 +37,36 @@ def test_bf16_compile_without_a_compiler_names_what_is_missing(model, monkeypatc
     monkeypatch.setenv("CXX", "no-such-compiler --fast")
     with pytest.raises(QuantizationError, match=r"bf16-compile needs a C\+\+ compiler, no-such-compiler, on the path"):
         quantize(model, "bf16-compile")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_bf16_runs_an_lstm_that_mkldnn_refuses_and_restores_its_switch(model, monkeypatch, enabled):
+    source = batchify(random_ids(30, 41, 0), 1)
+    expected = evaluate(quantize(model, "bf16"), source, 20)
+    runs = torch.lstm
+
+    def refuse_mkldnn(*arguments):
+        """Do what an old torch does with an LSTM in bfloat16 on a processor without AVX-512."""
+        if torch._C._get_mkldnn_enabled():
+            raise RuntimeError("could not create a primitive descriptor")
+        return runs(*arguments)
+
+    monkeypatch.setattr("torch.lstm", refuse_mkldnn)
+    monkeypatch.setattr("torch.nn.modules.rnn._VF", SimpleNamespace(lstm=refuse_mkldnn))
+    quantized = copy.deepcopy(quantize(model, "bf16"))
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(enabled)
+    try:
+        assert evaluate(quantized, source, 20) == pytest.approx(expected, abs=0.01)
+        assert torch._C._get_mkldnn_enabled() == enabled
+        with pytest.raises(RuntimeError, match=r"input|mat1"):
+            quantized.rnn(torch.zeros(5, 1, 99, dtype=torch.bfloat16))
+        assert torch._C._get_mkldnn_enabled() == enabled
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="reads the vector instructions of x86")
+def test_processor_without_avx512_is_slow_with_every_torch(monkeypatch):
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert "bfloat16 instructions" in bfloat16.missing_instructions()

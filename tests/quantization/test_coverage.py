@@ -187,7 +187,7 @@ def test_model_with_its_own_getstate_is_quantized(scheme):
     assert (quantized(IDS).float() - model(IDS)).abs().max() < 0.1
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*weight_norm.? is deprecated")
 def test_model_that_keeps_computed_weights_is_copied():
     model = Tagger(nn.LSTM(8, 8))
     nn.utils.weight_norm(model.out)

@@ -57,7 +57,7 @@ TRACERS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit is deprecated
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # is deprecated
 @pytest.mark.parametrize("tracer", ["jit.trace", "make_fx", "vmap", "grad", "fake tensors"])
 def test_model_is_not_traced(engine_model, tracer):
     message = "computes outside of torch: torch cannot compile, export, trace, vmap or differentiate it"
