@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -34,6 +35,7 @@ from lstmq.gate import (
     select_baseline,
     time_in_turn,
     undecided_figures,
+    word_schemes,
     worst,
 )
 from lstmq.gate.limits import OTHER_CASES
@@ -109,11 +111,12 @@ class Gate:
         self.workload = cap_loss(self.workload, pace.loss_steps)
         self.plan = make_plan(config, schemes, pace)
         self.machine = describe_machine(option("--gate-engine"))
+        self.plan = replace(self.plan, words=word_schemes(self.limits, schemes, self.machine.isa))
         self.description = describe_workload(self.workload)
         self._exempt = exempt_metrics(self.limits_file, self.workload)
         self._baseline, self.baseline_note = self._find_baseline(config)
         questions = 1 + (against is not None) + (self._baseline is not None)
-        figures = questions * len(schemes) + self.measures_itself * len(OTHER_CASES)
+        figures = questions * len(schemes) + len(self.plan.words) + self.measures_itself * len(OTHER_CASES)
         self.plan = share_error(self.plan, figures)
         self._recording: Recording | None = None
         self.cases: list[str] = []
