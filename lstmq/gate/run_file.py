@@ -107,6 +107,7 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
             raise ValueError(f"{len(seconds)} processes of {model}, expected {processes}")
         _check_seconds(model, seconds, plan)
     _check_words(environment, plan)
+    _ = str(environment.peak)  # which may overflow
     for model in models - {FLOAT32_COPY}:
         if model != FLOAT32 and not 0 <= environment.quantized_share[model] <= 1:
             raise ValueError(f"a quantized share of {model} that is out of range")
