@@ -16,7 +16,7 @@ from lstmq.comparison.rates import Work
 from lstmq.model import LSTMModel, ModelConfig
 from lstmq.quantization import quantize
 from lstmq.quantization.native import NativeModel, available_isas, loops, selected_isa
-from lstmq.quantization.native.library import ISA_VARIABLE, KERNEL_ISAS, REFERENCE
+from lstmq.quantization.native.library import ISA_VARIABLE, KERNEL_ISAS, REFERENCE, load_library
 
 SMALL = ModelConfig(ntoken=100, ninp=70, nhid=40, nlayers=2)  # sizes that no kernel divides evenly
 WINDOW = 25
@@ -30,9 +30,10 @@ class Kernel:
 
     Attributes:
         isa: its instruction set.
-        runs: whether this processor and this system can run it. Otherwise, everything else is empty.
+        runs: whether int8-native may choose it here. Otherwise, nothing of it was measured.
         is_selected: whether it computes, as ``LSTMQ_ISA`` says or because it is the fastest.
-        answers: ``right`` if its logits, state and loss have the bits of the reference; else what differs.
+        answers: ``right`` if its logits, state and loss have the bits of the reference; else what differs. Empty if
+            this processor or this system cannot run it.
         peak: int8 products per second of its instructions, whose operands are in registers; ``None`` if unknown.
         second_loop: the same of another loop, with weights in the nearest cache, over ``peak``.
         products_per_second: that the kernel computes when it reads windows of 25 words, from ids to the loss.
@@ -76,7 +77,7 @@ class Kernels:
     rounds: int = 0
 
 
-def measure_kernels(at_most: float = 3.0) -> Kernels:
+def measure_kernels(at_most: float = 4.0) -> Kernels:
     """Measure all kernels in turn.
 
     Args:
@@ -86,8 +87,7 @@ def measure_kernels(at_most: float = 3.0) -> Kernels:
     model = _make_model(config)
     products = bytes_per_word(model)
     if not kernel_isas:
-        absent = [Kernel(isa=isa, runs=False) for isa in KERNEL_ISAS]
-        return Kernels(kernels=absent, second_reading={}, weights=products)
+        return Kernels(kernels=[*map(_not_running, KERNEL_ISAS)], second_reading={}, weights=products)
     answers = {isa: check_answers(isa) for isa in kernel_isas}
     fastest, blocks = kernel_isas[-1], memory_blocks()
     works: dict[str, Work] = {}
@@ -130,7 +130,7 @@ def measure_kernels(at_most: float = 3.0) -> Kernels:
     peaks = [(kernel.peak, kernel.isa) for kernel in measured.values() if kernel.peak]
     most, isa = max(peaks, default=(0.0, ""))
     return Kernels(
-        kernels=[measured.get(isa, Kernel(isa=isa, runs=False)) for isa in KERNEL_ISAS],
+        kernels=[measured.get(isa) or _not_running(isa) for isa in KERNEL_ISAS],
         peak=Peak(isa=isa, products_per_second=most, reading=tuple(reading)) if most else None,
         second_reading={where: medians[f"{where} again"] / medians[where] for where in (*blocks, WEIGHTS)},
         weights=products,
@@ -154,6 +154,13 @@ def check_answers(isa: str) -> str:
     if not torch.isclose(expected["loss"], got["loss"], rtol=1e-5, atol=1e-4):  # the reference sums in another order
         wrong.append("loss")
     return f"wrong: {', '.join(wrong)}" if wrong else "right"
+
+
+def _not_running(isa: str) -> Kernel:
+    """Return a kernel that int8-native does not choose from. If it could run, its known answers were wrong."""
+    library = load_library()
+    can_run = library is not None and library.lstmq_can_run(KERNEL_ISAS.index(isa))
+    return Kernel(isa=isa, runs=False, answers="wrong: left out" if can_run else "")
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def _kernel_lines(kernels: Kernels) -> Iterator[str]:
 def _cells(kernel: Kernel) -> list[str]:
     name = kernel.isa + " (selected)" * kernel.is_selected
     if not kernel.runs:
-        return [name, "not here", *[""] * (len(HEADERS) - 2)]
+        return [name, kernel.answers or "not here", *[""] * (len(HEADERS) - 2)]
 
     def cell(number: float | None, form: str, factor: float = 1) -> str:
         return "" if number is None else format(number * factor, form)

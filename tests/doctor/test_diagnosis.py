@@ -11,7 +11,7 @@ import torch
 from lstmq.comparison.peak import Peak, Reading
 from lstmq.doctor import Diagnosis, Kernel, Kernels, Limits, System
 from lstmq.doctor.diagnosis import diagnose, find_faults, find_notes
-from lstmq.doctor.kernels import check_answers, using_isa
+from lstmq.doctor.kernels import check_answers, measure_kernels, using_isa
 from lstmq.quantization.native import available_isas, selected_isa
 from lstmq.quantization.native.library import KERNEL_ISAS
 from lstmq.quantization.native.model import NativeModel
@@ -130,6 +130,21 @@ def test_kernel_with_one_wrong_bit_has_wrong_answers(monkeypatch, place):
     method = "window_loss" if place == "loss" else "forward"
     monkeypatch.setattr(NativeModel, method, spoil(getattr(NativeModel, method)))
     assert check_answers("portable") == f"wrong: {'hidden state' if place == 'state' else place}"
+
+
+@needs_kernels
+def test_kernel_that_could_run_but_is_left_out_is_a_fault(monkeypatch):
+    """int8-native leaves a kernel out if its known answers are wrong."""
+    monkeypatch.setattr("lstmq.doctor.kernels.available_isas", lambda: ["reference"])
+    kernels = measure_kernels()
+    can_run = [kernel.isa for kernel in kernels.kernels if kernel.answers]
+    assert can_run == available_isas()[1:]
+    assert [fault for fault in find_faults(kernels) if "portable computes other bits" in fault]
+    assert "wrong: left out" in "\n".join(
+        diagnosis_lines(
+            Diagnosis(system=SYSTEM, kernels=replace(KERNELS, kernels=kernels.kernels), faults=[], notes=[])
+        )
+    )
 
 
 @pytest.mark.parametrize("before", [None, "portable"])
