@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lstmq.comparison.rates import Work, measure_rates
 from lstmq.comparison.timing import clock, without_mkldnn
 from lstmq.errors import one_line
-from lstmq.model import LanguageModel, evaluation_mode, window_losses
+from lstmq.model import LanguageModel, ModelConfig, evaluation_mode, window_losses
 from lstmq.quantization import FLOAT32
 from lstmq.quantization.native import NativeModel, available_isas, loops
 from lstmq.text import Stream
@@ -84,9 +84,8 @@ def _without_mkldnn(read: Callable[[int], float], count: int) -> float:
         return read(count)
 
 
-def bytes_per_word(model: NativeModel) -> int:
-    """Return the bytes of int8 weights that the model reads for a word: all matrices but the embedding."""
-    config = model.config
+def bytes_per_word(config: ModelConfig) -> int:
+    """Return the bytes of int8 weights that a model reads for a word: all matrices but the embedding."""
     inputs = config.ninp + (config.nlayers - 1) * config.nhid
     return 4 * config.nhid * (inputs + config.nlayers * config.nhid) + config.ntoken * config.nhid
 
@@ -95,7 +94,7 @@ def _weights_reader(model: NativeModel) -> Work | None:
     """Return a function that reads as much memory as a word of this model needs. ``None`` without kernels."""
     if available_isas()[1:] == []:
         return None
-    memory = torch.full((max(bytes_per_word(model), 256),), 1, dtype=torch.uint8, device="cpu")
+    memory = torch.full((max(bytes_per_word(model.config), 256),), 1, dtype=torch.uint8, device="cpu")
 
     def read_weights(count: int) -> int:
         loops.read(available_isas()[-1], memory, count)

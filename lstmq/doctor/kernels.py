@@ -84,10 +84,10 @@ def measure_kernels(at_most: float = 4.0) -> Kernels:
         at_most: seconds after which no new round begins.
     """
     kernel_isas, config = available_isas()[1:], ModelConfig()
-    model = _make_model(config)
-    products = bytes_per_word(model)
+    products = bytes_per_word(config)
     if not kernel_isas:
         return Kernels(kernels=[*map(_not_running, KERNEL_ISAS)], second_reading={}, weights=products)
+    model = _make_model(config)
     answers = {isa: check_answers(isa) for isa in kernel_isas}
     fastest, blocks = kernel_isas[-1], memory_blocks()
     works: dict[str, Work] = {}

@@ -68,7 +68,7 @@ def test_bytes_per_word_are_those_of_all_int8_matrices_but_the_embedding(model):
     matrices = [
         x for name, x in native.state_dict().items() if x.dtype == torch.int8 and not name.startswith("encoder")
     ]
-    assert bytes_per_word(native) == sum(matrix.numel() for matrix in matrices)
+    assert bytes_per_word(native.config) == sum(matrix.numel() for matrix in matrices)
 
 
 def test_us_per_word_is_the_median_over_rounds(model, monkeypatch):
