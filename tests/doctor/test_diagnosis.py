@@ -140,11 +140,9 @@ def test_kernel_that_could_run_but_is_left_out_is_a_fault(monkeypatch):
     can_run = [kernel.isa for kernel in kernels.kernels if kernel.answers]
     assert can_run == available_isas()[1:]
     assert [fault for fault in find_faults(kernels) if "portable computes other bits" in fault]
-    assert "wrong: left out" in "\n".join(
-        diagnosis_lines(
-            Diagnosis(system=SYSTEM, kernels=replace(KERNELS, kernels=kernels.kernels), faults=[], notes=[])
-        )
-    )
+    shown = replace(KERNELS, kernels=kernels.kernels)
+    lines = diagnosis_lines(Diagnosis(system=SYSTEM, kernels=shown, faults=[], notes=[]))
+    assert sum("wrong: left out" in line for line in lines) == len(can_run)
 
 
 @pytest.mark.parametrize("before", [None, "portable"])
