@@ -33,12 +33,13 @@ def measure_rates(
         now: returns the seconds for ``at_most``.
 
     Example:
-        >>> ticks = iter(range(1000))
-        >>> def work(times):
-        ...     return sum(1 for _ in zip(range(times), ticks))
-        >>> now = lambda: next(ticks)
-        >>> measure_rates({"work": work}, now, seconds=4, rounds=2, at_most=1e9, now=lambda: 0)
-        {'work': [0.8, 0.8]}
+        >>> from lstmq.comparison import measure_rates
+        >>> elapsed = [0.0]
+        >>> def work(times):  # takes a quarter of a second each time
+        ...     elapsed[0] += times / 4
+        ...     return times
+        >>> measure_rates({"work": work}, lambda: elapsed[0], seconds=1, rounds=2, at_most=60)
+        {'work': [4.0, 4.0]}
     """
     start = now()
     times = {name: _times(work, clock, seconds) for name, work in works.items()}

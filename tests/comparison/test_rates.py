@@ -1,9 +1,12 @@
 """Laws of rates: functions take turns, each warms up before it counts, and the time is bounded."""
 
+import doctest
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstmq.comparison import rates as rates_module
 from lstmq.comparison.rates import measure_rates
 
 
@@ -49,3 +52,7 @@ def test_each_function_works_twice_in_a_round_and_the_order_alternates():
 def test_no_round_begins_after_the_time_but_a_few_are_complete(at_most, at_least, rounds):
     rates, _ = measure({"a": 0.5}, at_most=at_most, at_least=at_least)  # 2 seconds to start with, and 4 in a round
     assert len(rates["a"]) == rounds
+
+
+def test_example_prints_what_it_shows():
+    assert doctest.testmod(rates_module) == (0, 4)
