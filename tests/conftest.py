@@ -21,6 +21,15 @@ def _single_threaded_torch():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _few_words():
+    """Let a comparison time only a few words one by one, because tests do not look at times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lstmq.comparison.words.SECONDS", 1e-4)
+        patch.setattr("lstmq.comparison.words.ROUNDS", 2)
+        yield
+
+
 @pytest.fixture
 def model():
     """A small float32 model in training mode: 30 words, two layers."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lstmq import LSTMModel, ModelConfig, batchify, next_words
 from lstmq.comparison.fidelity import Fidelity
 from lstmq.comparison.machine import Machine
+from lstmq.comparison.peak import Peak, Reading
 from lstmq.gate.judge import judge_run
 from lstmq.gate.limits import CaseLimits, Limit
 from lstmq.gate.protocol import PROTOCOL
@@ -36,6 +37,14 @@ MACHINE = Machine(
     threads=1,
     python="3.12.1",
     system="Linux x86_64",
+)
+PEAK = Peak(
+    isa="avx2",
+    products_per_second=9.1e10,
+    reading=(
+        Reading(where="L2", size=2**19, bytes_per_second=9e10),
+        Reading(where="memory", size=2**26, bytes_per_second=2.5e10),
+    ),
 )
 WORKLOAD = WorkloadDescription(speed="a model", loss="a model", fingerprint="0123456789abcdef")
 SECONDS = {FLOAT32: 3e-2, FLOAT32_COPY: 3e-2, "int8": 1e-2}  # per slice
@@ -80,6 +89,8 @@ def make_environment(
     sizes: Mapping[str, int] | None = None,
     fidelity: Mapping[str, Fidelity] | None = None,
     absent: Mapping[str, str] | None = None,
+    words: Mapping[str, Seconds] | None = None,
+    peak: Peak | None = None,
 ) -> EnvironmentRecording:
     """Return what an environment recorded.
 
@@ -90,6 +101,8 @@ def make_environment(
         sizes: bytes by model. The default is :data:`SIZES`.
         fidelity: by model. The default is :data:`FIDELITY`.
         absent: why a scheme was not measured. It has no seconds, size and fidelity.
+        words: by model, seconds by worker and block for reading words one by one. There are none by default.
+        peak: of the processor. It is unknown by default.
     """
     by_model = {
         model: times if isinstance(times, list) else make_slices(times, seed=f"{model} {name}")
@@ -110,6 +123,8 @@ def make_environment(
         quantized_share=dict.fromkeys(quantized - {FLOAT32}, 1.0),
         seconds=by_model,
         wall=by_model,
+        words=dict(words or {}),
+        peak=peak,
     )
 
 

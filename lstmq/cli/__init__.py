@@ -10,6 +10,7 @@ import click
 
 from lstmq import __version__
 from lstmq.cli.compare import compare_command
+from lstmq.cli.doctor import doctor_command
 from lstmq.cli.evaluate import evaluate_command
 from lstmq.cli.export import export_command
 from lstmq.cli.fetch import fetch_command
@@ -66,5 +67,6 @@ for command in (
     quantize_command,
     train_command,
     fetch_command,
+    doctor_command,
 ):
     main.add_command(command)

@@ -72,7 +72,8 @@ def compare_command(
         console.print()
         console.print(table)
         console.print()
-        notes = [*provenance(workload, machine, selected), report.describe_spread(rows), report.describe_setup(rows)]
+        notes = [*provenance(workload, machine, selected), report.describe_spread(rows)]
+        notes += [*report.describe_words(rows), report.describe_setup(rows)]
         notes += [f"{row.name}: {row.coverage}" for row in rows if row.coverage]
         notes += [f"not measured: {name}, which needs {need}" for name, need in left_out.items()]
         notes += [f"not measured: {name}: {reason}" for name, reason in rows.left_out.items()]

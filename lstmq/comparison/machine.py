@@ -65,12 +65,7 @@ def _cpu() -> tuple[str, str]:
     fallback = platform.processor() or platform.machine(), torch.backends.cpu.get_cpu_capability().lower()
     if platform.system() == "Darwin":
         return _apple_cpu(*fallback)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return fallback
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", facts.get("Features", "")).split()  # x86 has the first, ARM the second
+    facts, flags = _cpuinfo(), cpu_flags()
     isa = next((name for name in INSTRUCTION_SETS if name in flags), fallback[1])
     part = "".join(f" {facts[key]}" for key in ("CPU implementer", "CPU part") if key in facts)  # ARM has no name
     return facts.get("model name", f"{fallback[0]}{part}"), isa
@@ -84,3 +79,18 @@ def _apple_cpu(name: str, isa: str) -> tuple[str, str]:
     facts = {key: value.strip() for key, _, value in (line.partition(":") for line in output.splitlines())}
     isa = next((name for key, name in APPLE_FEATURES.items() if facts.get(key) == "1"), isa)
     return facts.get(keys[0], name), isa
+
+
+def cpu_flags() -> list[str]:
+    """Return what Linux lists as the features of the processor; empty elsewhere."""
+    facts = _cpuinfo()
+    return facts.get("flags", facts.get("Features", "")).split()  # x86 has the first, ARM the second
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return what Linux says about the last processor; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -10,13 +10,15 @@ from torch import nn
 
 from lstmq.comparison.rows import Comparison, ComparisonRow, Quartiles
 from lstmq.comparison.timing import clock, measure_mkldnn_off, warm_up
+from lstmq.comparison.words import measure_words
 from lstmq.errors import QuantizationError, one_line
 from lstmq.model import WindowLoss, evaluate, mean_loss, model_size, preserve_random_state, window_losses
-from lstmq.quantization import FLOAT32, describe_coverage, kept_modules, quantize
+from lstmq.quantization import FLOAT32, SCHEMES, describe_coverage, kept_modules, quantize
 from lstmq.text import Stream
 from lstmq.workload import Subject, Workload
 
 OnWindow = Callable[[int], object]
+NATIVE, ORT_FP32 = "int8-native", "ort-fp32"
 
 
 def compare(
@@ -81,6 +83,8 @@ def _compare(
     measured = [name for name in models if name not in left_out]
     if schemes and measured == [FLOAT32]:
         raise QuantizationError("; ".join(f"{name} failed: {why}" for name, why in left_out.items()))
+    beside = _float32_beside({name: models[name] for name in measured}, speed)
+    words, _ = measure_words({name: models[name] for name in measured} | beside, speed.stream)
     rows = [
         ComparisonRow(
             name=name,
@@ -94,11 +98,22 @@ def _compare(
             setup_seconds=setup_seconds[name],
             in_nats=workload.loss.stream.loss is None,
             coverage=coverage[name],
+            us_per_word=words.pop(name, None),
         )
         for name in measured
     ]
     ordered = rows[:1] + sorted(rows[1:], key=lambda row: row.speedup.median)
-    return Comparison(ordered, left_out, measure_mkldnn_off(speed.model, speed.stream, bptt))
+    return Comparison(ordered, left_out, measure_mkldnn_off(speed.model, speed.stream, bptt), words)
+
+
+def _float32_beside(models: Mapping[str, nn.Module], subject: Subject[nn.Module]) -> dict[str, nn.Module]:
+    """Return float32 in ONNX Runtime, to time word by word beside int8-native, if that was measured.
+
+    torch's float32 packs the weights of its LSTM again for every window, which hardly anybody else does.
+    """
+    if NATIVE not in models or ORT_FP32 in models or SCHEMES[ORT_FP32].missing():
+        return {}
+    return {ORT_FP32: _prepare(subject, ORT_FP32, None)}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What a comparison returns: :class:`Comparison`, and a :class:`ComparisonRow` for each model."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lstmq.model import ModelSize, perplexity
@@ -46,6 +46,8 @@ class ComparisonRow:
         setup_seconds: wall time to build the model and to read the first window, before the timing starts.
         in_nats: whether the loss is a cross-entropy, which has a perplexity.
         coverage: which modules the scheme replaced, and which stayed float32; ``None`` for float32.
+        us_per_word: microseconds per word when the model reads one word at a time, as
+            :func:`~lstmq.comparison.words.measure_words` measures it; ``None`` if it cannot.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ComparisonRow:
     setup_seconds: float
     in_nats: bool = True
     coverage: Coverage | None = None
+    us_per_word: float | None = None
 
     @property
     def perplexity(self) -> float | None:
@@ -78,8 +81,16 @@ class Comparison(list[ComparisonRow]):
         left_out: why there is no row for the other schemes, by scheme.
         mkldnn_off: the speed of float32 with ``torch.backends.mkldnn.enabled = False`` over its speed as it is;
             ``None`` if this torch has no mkldnn.
+        us_per_word: microseconds per word of what has no row, by name: float32 in other settings, and reading the
+            weights of int8-native without computing.
     """
 
-    def __init__(self, rows: Sequence[ComparisonRow], left_out: dict[str, str], mkldnn_off: float | None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[ComparisonRow],
+        left_out: dict[str, str],
+        mkldnn_off: float | None,
+        us_per_word: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(rows)
-        self.left_out, self.mkldnn_off = left_out, mkldnn_off
+        self.left_out, self.mkldnn_off, self.us_per_word = left_out, mkldnn_off, dict(us_per_word or {})

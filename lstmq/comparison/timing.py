@@ -3,7 +3,8 @@
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 
 import torch
@@ -40,18 +41,25 @@ def measure_mkldnn_off(model: nn.Module, stream: Stream, bptt: int) -> float | N
     ratios = []
     for window in islice(stream.windows(bptt), MKLDNN_WINDOWS):
         seconds = []
-        for enabled in (True, False):
-            torch._C._set_mkldnn_enabled(enabled)  # torch.backends.mkldnn.flags does more, and warns
-            try:
+        for setting in (nullcontext, without_mkldnn):
+            with setting():
                 before = now()
                 _read(model, window)
                 seconds.append(now() - before)
-            finally:
-                torch._C._set_mkldnn_enabled(True)
         ratios.append(seconds[0] / seconds[1])
         if time.perf_counter() - start > MKLDNN_SECONDS:
             break
     return statistics.median(ratios)
+
+
+@contextmanager
+def without_mkldnn() -> Iterator[None]:
+    """Turn mkldnn, which must be on, off while the block runs."""
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags does more, and warns
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(True)
 
 
 def _read(model: nn.Module, window: Stream) -> None:

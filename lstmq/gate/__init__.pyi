@@ -11,6 +11,7 @@ from .judge import undecided_figures as undecided_figures
 from .limits import Limits as Limits
 from .limits import limits_workload as limits_workload
 from .limits import load_limits as load_limits
+from .limits import word_schemes as word_schemes
 from .loops import time_in_turn as time_in_turn
 from .pace import Pace as Pace
 from .pace import cap_loss as cap_loss

@@ -106,7 +106,9 @@ def judge_scheme(run: Run, scheme: str, baseline: Run | None = None) -> list[Ver
 def _judge_figures(run: Run, scheme: str, baseline: Run | None) -> list[Verdict]:
     """Judge the figures of a scheme as if the machine was calm."""
     verdicts = judge_limits(scheme, run.figures(scheme), run.limits, run.machine.isa, run.exempt)
-    verdicts = [_with_times(run, verdict) if verdict.metric == "speedup" else verdict for verdict in verdicts]
+    verdicts = [
+        _with_times(run, verdict) if verdict.figure and "speedup" in verdict.metric else verdict for verdict in verdicts
+    ]
     if run.recording.there:
         verdicts += judge_against(run.recording, scheme)
     if baseline:
@@ -121,8 +123,10 @@ def scheme_outcome(run: Run, scheme: str) -> Outcome:
 
 
 def _with_times(run: Run, verdict: Verdict) -> Verdict:
-    """Add the times of the scheme and of float32 to a verdict."""
-    times = f"{verdict.case} {run.us_per_token(verdict.case):.1f} us/token; {FLOAT32} {run.us_per_token(FLOAT32):.1f}"
+    """Add the times of the scheme and of float32 to a verdict on their ratio."""
+    here, plan = run.recording.here, run.recording.plan
+    unit, time = ("us/word", here.us_per_word) if verdict.metric == "word_speedup" else ("us/token", here.us_per_token)
+    times = f"{verdict.case} {time(verdict.case, plan):.1f} {unit}; {FLOAT32} {time(FLOAT32, plan):.1f}"
     return replace(verdict, details="; ".join(filter(None, [times, verdict.details])))
 
 

@@ -19,7 +19,14 @@ from lstmq.quantization import SCHEMES
 OTHER_CASES = ("evaluate", "train", "corpus", "startup")  # benchmarks that do not measure a scheme
 Finite = Annotated[float, msgspec.Meta(gt=-1e300, lt=1e300)]  # msgspec checks it when it reads a file
 WORKLOAD = "workload"  # the key of limits that names their model
-RATIOS = ("speedup", "size_ratio", "overhead", "over_click", "bytes_per_token")  # metrics whose margin is a share
+RATIOS = (
+    "speedup",
+    "word_speedup",
+    "size_ratio",
+    "overhead",
+    "over_click",
+    "bytes_per_token",
+)  # metrics whose margin is a share
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -135,6 +142,11 @@ def limits_for(limits: Limits, case: str, isa: str) -> dict[str, Limit]:
     if case not in limits:
         return {}
     return limits[case].default | limits[case].by_isa.get(isa, {})
+
+
+def word_schemes(limits: Limits, schemes: Iterable[str], isa: str) -> tuple[str, ...]:
+    """Return the schemes that are also timed word by word, because the limits have a row for that."""
+    return tuple(scheme for scheme in schemes if "word_speedup" in limits_for(limits, scheme, isa))
 
 
 def judge_figure(question: str, case: str, metric: str, figure: Figure, limit: Limit, details: str = "") -> Verdict:

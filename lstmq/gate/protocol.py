@@ -7,7 +7,7 @@ its arguments. An answer is one of the types below, or ``{"error": "one line"}``
 from dataclasses import dataclass
 from typing import Literal
 
-from lstmq.comparison import Fidelity, Machine
+from lstmq.comparison import Fidelity, Machine, Peak
 from lstmq.model import ModelSize
 
 PROTOCOL = 6  # version of these types
@@ -75,6 +75,7 @@ class Described:
         quantized_share: share of all weights that is quantized, by scheme.
         models: as in :class:`Loaded`, without the schemes that cannot quantize the model for the loss.
         absent: likewise, with them.
+        peak: what one thread of the processor can do at most; ``None`` without kernels, or from an older version.
     """
 
     sizes: dict[str, ModelSize]
@@ -82,11 +83,12 @@ class Described:
     quantized_share: dict[str, float]
     models: list[str]
     absent: dict[str, str]
+    peak: Peak | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """The answer to ``time``.
+    """The answer to ``time`` and ``read_words``.
 
     Attributes:
         cpu: seconds of CPU time of the process.

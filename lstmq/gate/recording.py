@@ -12,6 +12,7 @@ FLOAT32_COPY = "float32 again"  # the float32 model again, elsewhere in memory: 
 LOOKS = (24, 48, 96)  # blocks; benchmarks/study says how often a session ends after each
 AGAINST_SLICES = 32  # of a block, if there is another environment
 MIN_SLICE = 25  # steps of a slice; short slices in turn are less noisy than long ones, see docs/gate.md
+MAX_WORDS = 8
 Seconds = list[list[float | None]]
 """Seconds by process and slice. ``None`` where the model did not read the slice."""
 
@@ -40,6 +41,7 @@ class Plan:
         engine: torch's int8 engine, as for :func:`lstmq.quantize`.
         seed: determines which slices are read, and in which order.
         columns: number of columns of the stream. A session fills it in.
+        words: schemes that are also timed word by word.
     """
 
     schemes: tuple[str, ...]
@@ -55,6 +57,7 @@ class Plan:
     engine: str | None = None
     seed: int = 0
     columns: int = 1
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("blocks", "slices", "float32_slices", "figures", "tokens", "bptt", "threads", "columns"):
@@ -90,6 +93,11 @@ class Plan:
         return Sample(blocks=[statistics.median(block) for block in measured if block], looks=self.planned_looks)
 
     @property
+    def words_read(self) -> int:
+        """The number of words that a model reads one by one, once in each block."""
+        return min(MAX_WORDS, self.tokens)
+
+    @property
     def clock(self) -> str:
         """The clock that ratios are computed from: ``cpu`` or ``wall``."""
         return "cpu" if self.threads == 1 else "wall"
@@ -102,15 +110,22 @@ class EnvironmentRecording(Hello, Loaded, Described):
     Attributes:
         seconds: by model, on the clock of the plan.
         wall: wall time by model, in seconds.
+        words: seconds by model, process and block, for reading words one by one; only if the plan says so.
     """
 
     seconds: dict[str, Seconds] = field(default_factory=dict)
     wall: dict[str, Seconds] = field(default_factory=dict)
+    words: dict[str, Seconds] = field(default_factory=dict)
 
     def us_per_token(self, model: str, plan: Plan) -> float:
         """Return the median slice, in microseconds per token and column."""
         seconds = [time for process in self.seconds[model] for time in process if time is not None]
         return 1e6 * statistics.median(seconds) / (plan.tokens * plan.columns)
+
+    def us_per_word(self, model: str, plan: Plan) -> float:
+        """Return the median block, in microseconds per word when the model reads one word at a time."""
+        seconds = [time for process in self.words[model] for time in process if time is not None]
+        return 1e6 * statistics.median(seconds) / plan.words_read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +154,12 @@ class Recording:
     def speedup(self, scheme: str) -> Sample:
         """Return the seconds of float32 over the seconds of a scheme, here."""
         return self.plan.sample(ratios(self.here.seconds[FLOAT32], self.here.seconds[scheme]))
+
+    def word_speedup(self, scheme: str) -> Sample:
+        """Return the same when both read one word at a time."""
+        words = ratios(self.here.words[FLOAT32], self.here.words[scheme])
+        blocks = [ratio for process in words for ratio in process if ratio is not None]
+        return Sample(blocks=blocks, looks=self.plan.planned_looks)
 
     def slower(self, model: str) -> Sample:
         """Return the seconds of a model here over its seconds there.

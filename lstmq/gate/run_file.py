@@ -106,6 +106,8 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
         if len(seconds) != processes:
             raise ValueError(f"{len(seconds)} processes of {model}, expected {processes}")
         _check_seconds(model, seconds, plan)
+    _check_words(environment, plan)
+    _ = str(environment.peak)  # which may overflow
     for model in models - {FLOAT32_COPY}:
         if model != FLOAT32 and not 0 <= environment.quantized_share[model] <= 1:
             raise ValueError(f"a quantized share of {model} that is out of range")
@@ -115,6 +117,20 @@ def _check_models(environment: EnvironmentRecording, plan: Plan) -> None:
         if not 0 < len(fidelity.losses) == len(fidelity.tokens) or not all(tokens > 0 for tokens in fidelity.tokens):
             raise ValueError(f"not one loss for each window of {model}")
         _ = fidelity.loss, environment.us_per_token(model, plan)  # which may overflow
+
+
+def _check_words(environment: EnvironmentRecording, plan: Plan) -> None:
+    """Check that there is a time for each process and block, of float32 too, and that the first one was read."""
+    if not environment.words:
+        return
+    processes = len(environment.seconds[FLOAT32])
+    for model in {FLOAT32, *environment.words}:
+        seconds = environment.words[model]
+        if len(seconds) != processes or {len(process) for process in seconds} != {plan.blocks}:
+            raise ValueError(f"not {plan.blocks} times word by word for each of {processes} processes of {model}")
+        times = [time for process in seconds for time in process]
+        if None in times[: plan.blocks] or not all(time is None or 1e-9 < time < 1e6 for time in times):
+            raise ValueError(f"a time of {model} word by word that is missing or out of range")
 
 
 def _check_seconds(model: str, seconds: Seconds, plan: Plan) -> None:

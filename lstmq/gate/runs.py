@@ -119,13 +119,15 @@ class Run:
         return self.recording.here.fidelity[model]
 
     def figures(self, scheme: str) -> dict[str, Figure]:
-        """Return the figures that limits apply to, by metric. Only the speedup is noisy."""
+        """Return the figures that limits apply to, by metric. Only the speedups are noisy."""
         float32, quantized = self.fidelity(FLOAT32), self.fidelity(scheme)
         figures: dict[str, Figure] = {
             "speedup": self.recording.speedup(scheme),
             "size_ratio": exact(self.size(FLOAT32) / self.size(scheme)),
             "loss_difference": exact(quantized.loss - float32.loss),
         }
+        if scheme in self.recording.here.words:
+            figures["word_speedup"] = self.recording.word_speedup(scheme)
         figures["quantized_share"] = exact(self.recording.here.quantized_share[scheme])
         divergence = {"kl": quantized.kl, "agreement": quantized.agreement}
         return figures | {metric: exact(figure) for metric, figure in divergence.items() if figure is not None}

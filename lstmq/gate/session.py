@@ -207,7 +207,23 @@ class _Session:
                 environment.seconds[model][-1].append(getattr(timed, plan.clock, None))
                 environment.wall[model][-1].append(getattr(timed, "wall", None))
             if in_block == plan.slices - 1:
+                self._read_words(workers["here"], [model for name, model in models if name == "here"])
                 yield place // plan.slices
+
+    def _read_words(self, worker: WorkerProcess, models: Sequence[str]) -> None:
+        """Let float32 and the schemes that the plan names read words one by one. The first one changes with each block.
+
+        Not all may be among the models, because some are settled.
+        """
+        here = self.recording.here
+        schemes = [scheme for scheme in self.plan.words if scheme in here.models]
+        names, seconds = [FLOAT32, *schemes] if schemes else [], here.words
+        for name in names:
+            seconds.setdefault(name, []).extend([] for _ in range(len(self.recording.slices) - len(seconds[name])))
+        first = len(seconds[FLOAT32][-1]) % len(names) if names else 0
+        for name in names[first:] + names[:first]:
+            timed = worker.ask(Timed, "read_words", model=name, count=self.plan.words_read) if name in models else None
+            seconds[name][-1].append(getattr(timed, self.plan.clock, None))
 
 
 def _draw_slices(plan: Plan, length: int, generator: random.Random) -> list[int]:

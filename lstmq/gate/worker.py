@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import lstmq
-from lstmq.comparison import compare_predictions, describe_machine
+from lstmq.comparison import Peak, compare_predictions, describe_machine, probe_peak, word_reader
 from lstmq.errors import one_line
 from lstmq.gate.processes import pin_process
 from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, SubjectFile, Timed
@@ -30,6 +30,7 @@ from lstmq.text import Stream
 from lstmq.workload import Subject
 
 Models = dict[str, nn.Module]
+WARM_UP_WORDS = 2
 TYPES: dict[str, Any] = {"subject": SubjectFile, "plan": Plan}  # of arguments
 
 
@@ -40,6 +41,7 @@ class Worker:
         quantize: as :func:`lstmq.quantize`. Tests pass one that is broken on purpose.
         evaluate: as :func:`lstmq.evaluate`. Tests pass one that is slower.
         cpu_time: returns the CPU time of this process, in seconds. Tests pass a fake clock.
+        probe: as :func:`lstmq.comparison.probe_peak`. Tests pass one that takes no time.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Worker:
         quantize: Callable[[nn.Module, str, str | None, Sequence[str]], nn.Module] = quantize,
         evaluate: Callable[[nn.Module, Stream, int], float] = evaluate,
         cpu_time: Callable[[], float] = time.process_time,
+        probe: Callable[[], Peak | None] = probe_peak,
     ) -> None:
-        self._quantize, self._evaluate, self._cpu_time = quantize, evaluate, cpu_time
+        self._quantize, self._evaluate, self._cpu_time, self._probe = quantize, evaluate, cpu_time, probe
+        self._words: dict[str, Iterator[object]] = {}
         self.models: Models = {}
 
     def load(self, subject: SubjectFile, plan: Plan, processor: int) -> Loaded:
@@ -88,6 +92,7 @@ class Worker:
         """Copy a model to another place in memory."""
         with using_engine(self.engine):  # torch packs the weights of the copy again, for the engine that is set
             self.models[model] = copy_module(self.models[model])
+        self._words.pop(model, None)
         if isinstance(self.models[model], EngineModel):  # an engine may prepare itself when it first reads
             self._evaluate(self.models[model], self.stream.slice(0, self.bptt), self.bptt)
         return {}
@@ -97,6 +102,16 @@ class Worker:
         module, part = self.models[model], self.stream.slice(first, tokens)
         wall, cpu = time.perf_counter(), self._cpu_time()
         self._evaluate(module, part, self.bptt)
+        return Timed(cpu=self._cpu_time() - cpu, wall=time.perf_counter() - wall)
+
+    def read_words(self, model: str, count: int) -> Timed:
+        """Time a model on ``count`` words, one at a time, after a few that warm up the caches."""
+        words = self._words.setdefault(model, word_reader(self.models[model], self.stream))
+        for _ in range(WARM_UP_WORDS):
+            next(words)
+        wall, cpu = time.perf_counter(), self._cpu_time()
+        for _ in range(count):
+            next(words)
         return Timed(cpu=self._cpu_time() - cpu, wall=time.perf_counter() - wall)
 
     def describe(self, subject: SubjectFile) -> Described:
@@ -117,6 +132,7 @@ class Worker:
             quantized_share={name: quantized_share(self.float32, shown[name], name) for name in models},
             models=[*self.models],
             absent=self.absent,
+            peak=self._probe(),
         )
 
 

@@ -38,6 +38,7 @@ from lstmq.gate import (
     select_baseline,
     time_in_turn,
     undecided_figures,
+    word_schemes,
     worst,
 )
 from lstmq.gate.limits import OTHER_CASES
@@ -127,11 +128,12 @@ class Gate:
         self.workload = cap_loss(self.workload, pace.loss_steps)
         self.plan = make_plan(config, schemes, pace)
         self.machine = describe_machine(option("--gate-engine"))
+        self.plan = replace(self.plan, words=word_schemes(self.limits, schemes, self.machine.isa))
         self.description = describe_workload(self.workload)
         self._exempt = exempt_metrics(self.source, self.workload)
         self._baseline, self.baseline_note = self._find_baseline(config)
         questions = 1 + (against is not None) + (self._baseline is not None)
-        figures = questions * len(schemes) + self.measures_itself * len(OTHER_CASES)
+        figures = questions * len(schemes) + len(self.plan.words) + self.measures_itself * len(OTHER_CASES)
         self.plan = share_error(self.plan, figures)
         self._retries = option("--gate-retries")
         self._recording: Recording | None = None

@@ -1,3 +1,4 @@
+from .doctor import diagnosis_lines as diagnosis_lines
 from .page import report_html as report_html
 from .page import report_markdown as report_markdown
 from .page import report_text as report_text
@@ -15,5 +16,6 @@ from .tables import describe_environments as describe_environments
 from .tables import describe_setup as describe_setup
 from .tables import describe_spread as describe_spread
 from .tables import text_table as text_table
+from .tables import describe_words as describe_words
 from .tables import verdict_lines as verdict_lines
 from .tables import verdict_markdown as verdict_markdown

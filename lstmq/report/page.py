@@ -85,7 +85,9 @@ def group_by_processor(groups: Sequence[Tables]) -> list[tuple[str, list[Tables]
 def change_sentences(group: Tables) -> list[str]:
     """Return what changed in any table of a group. Each sentence appears once, because all tables share float32."""
     sentences = dict.fromkeys(sentence for table in group for sentence in describe_changes(table))
-    return [*sentences] or ["nothing changed"]
+    peaks = {row.torch: row.peak for table in group for row in table if row.peak}
+    shown = [f"peak of one thread in the run with torch {torch}: {peak}" for torch, peak in peaks.items()]
+    return [*sentences, *shown] if sentences else ["nothing changed", *shown]
 
 
 def report_text(groups: Sequence[Tables]) -> list[str]:

@@ -39,6 +39,7 @@ class SchemeSummary:
         loss_float32: nats per token of float32.
         kl: mean divergence from the predictions of float32, in nats; NaN if unknown.
         least_speedup: the smallest speedup that passes, if there is a limit.
+        peak: what one thread of the processor could do at most in this run, in words; empty if unknown.
         runs: number of runs with this version of torch. This one is the newest that was not too noisy.
     """
 
@@ -59,6 +60,7 @@ class SchemeSummary:
     loss_float32: float = math.nan
     kl: float = math.nan
     least_speedup: float | None = None
+    peak: str = ""
     runs: int = 1
 
     @property
@@ -132,6 +134,7 @@ def summarize_run(run: Run) -> Iterator[SchemeSummary]:
             outcome=Outcome.NOT_MEASURED,
             run_outcome=run.outcome,
             reason=here.absent.get(scheme, ""),
+            peak=str(here.peak or ""),
         )
         if not summary.is_measured:
             yield summary

@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lstmq.comparison import ComparisonRow, Machine
+from lstmq.comparison import READING, Comparison, ComparisonRow, Machine
 from lstmq.escaping import escape_markdown, markdown_item, show
 from lstmq.gate import Outcome, Recording, Verdict, worst
 from lstmq.report.advice import what_to_do, worst_first
 from lstmq.workload import Workload
 
-HEADERS = ("MB", "smaller", "loss", "change", "perplexity", "seconds", "tokens/s", "faster")
+HEADERS = ("MB", "smaller", "loss", "change", "perplexity", "tokens/s", "faster", "us/word")
 VERDICT_HEADERS = ("verdict", "question", "of", "metric", "figure", "limit")
 
 
@@ -32,9 +32,9 @@ def comparison_table(rows: Sequence[ComparisonRow]) -> Table:
             f"{row.loss:.4f}",
             f"{row.loss_difference:+.4f}",
             "" if row.perplexity is None else f"{row.perplexity:,.2f}",
-            f"{row.seconds:.1f}",
             f"{row.tokens_per_second:,.0f}",
             f"{row.speedup.median:.2f}x",
+            "" if row.us_per_word is None else f"{row.us_per_word:,.0f}",
         )
     return table
 
@@ -51,7 +51,21 @@ def describe_setup(rows: Sequence[ComparisonRow]) -> str:
     return f"setup (quantize, compile, read one window): {seconds}"
 
 
-def comparison_json(rows: Sequence[ComparisonRow], workload: Workload, machine: Machine, bptt: int) -> dict[str, Any]:
+def describe_words(rows: Comparison) -> list[str]:
+    """Return lines on the time per word: what it is, what was timed beside the rows, and what bounds int8-native."""
+    lines = ["us/word: microseconds per word, one word at a time, as when generating; the model read words just before"]
+    if beside := ", ".join(f"{name} {us:,.0f}" for name, us in rows.us_per_word.items() if name != READING):
+        lines.append(f"us/word beside the table: {beside}; torch's float32 packs LSTM weights again for every window")
+    native = {row.name: row.us_per_word for row in rows}.get("int8-native")
+    if native and (reading := rows.us_per_word.get(READING)):
+        lines.append(
+            f"int8-native's us/word is {native / reading:.2f} times what reading its weights takes here, "
+            f"{reading:,.0f} us"
+        )
+    return lines
+
+
+def comparison_json(rows: Comparison, workload: Workload, machine: Machine, bptt: int) -> dict[str, Any]:
     """Return a comparison as plain values for JSON. Sizes are in bytes, losses in nats."""
     computed = ("perplexity", "tokens_per_second")
     return {
@@ -59,6 +73,7 @@ def comparison_json(rows: Sequence[ComparisonRow], workload: Workload, machine: 
         "workload": {"speed_and_size": workload.speed.origin, "loss": workload.loss.origin},
         "bptt": bptt,
         "rows": [asdict(row) | {name: getattr(row, name) for name in computed} for row in rows],
+        "us_per_word_of_others": rows.us_per_word,
     }
 
 
@@ -72,6 +87,8 @@ def describe_environments(recording: Recording) -> list[str]:
             parts.append(f"kernels {machine.kernels}")
         parts += [f"Python {machine.python}", f"lstmq {environment.lstmq} in {environment.location}"]
         lines.append(f"{name}: {', '.join(parts)}")
+        if environment.peak:
+            lines.append(f"{name}: peak of one thread: {environment.peak}")
     sides = [(side.machine.torch, side.machine.python, side.location) for side in recording.environments.values()]
     if len(sides) == 2 and sides[0] == sides[1]:
         lines.append("here and there are the same environment: any difference comes from the machine")

@@ -36,6 +36,7 @@ class FakeEnvironment:
     waiting: list["FakeWorker"]
     started: int = 0
     alive: set[int] = field(default_factory=set)
+    words: list[tuple[int, str]] = field(default_factory=list)
 
     def start(self, processor=-1):
         self.started += 1
@@ -94,6 +95,12 @@ class FakeWorker:
         self.environment.readings.append(reading)
         self.cold.discard(model)
         return Timed(cpu=seconds, wall=2 * seconds)
+
+    def read_words(self, *, model, count):
+        assert model in self.models
+        assert self.environment.name == "here"
+        self.environment.words.append((self.number, model))
+        return Timed(cpu=count * (1e-3 if model == FLOAT32 else 2.5e-4), wall=1.0)
 
 
 def read_all(recording):

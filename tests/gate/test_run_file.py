@@ -14,15 +14,17 @@ from lstmq.gate.limits import load_limits
 from lstmq.gate.run_file import KEY, RunError, read_run, run_document
 from lstmq.gate.statistics import ConfidenceInterval, exact
 from lstmq.gate.verdicts import Outcome, not_measured, worst
+from lstmq.quantization.schemes import FLOAT32
 from lstmq.report.page import report_markdown
 from lstmq.report.summaries import group_summaries, summarize_run
 from lstmq.report.tables import describe_environments, verdict_markdown
-from runs import SECONDS, make_environment, make_fidelity, make_run, make_slices, noisy_runs, save_run
+from runs import PEAK, SECONDS, make_environment, make_fidelity, make_run, make_slices, noisy_runs, save_run
 
 SHORT = {model: make_slices(seconds, workers=8, slices=2) for model, seconds in SECONDS.items()}
+WORDS = {model: make_slices(SECONDS[model], workers=8, slices=1) for model in (FLOAT32, "int8")}
 ABSENT = {"bf16": "this torch has no bf16"}
 RUN = make_run(
-    make_environment("here", SHORT, absent=ABSENT),
+    make_environment("here", SHORT, absent=ABSENT, words=WORDS, peak=PEAK),
     make_environment("there", SHORT, absent=ABSENT),
     schemes=("int8", "bf16"),
     exempt=["size_ratio"],
@@ -81,6 +83,18 @@ def test_verdicts_are_saved_as_json_that_any_reader_accepts():
     [kept] = [verdict for verdict in saved if verdict["metric"] == "kept speedup"]
     assert kept["figure"]["upper"] is None
     assert saved[-1]["figure"] is None
+
+
+def test_run_that_was_saved_before_runs_had_a_peak_and_words_is_read(path):
+    document = damage((*RECORDING, "here", "peak"), remove)
+    for place in ((*RECORDING, "here", "words"), (*RECORDING, "plan", "words")):
+        parent = document
+        for key in place[:-1]:
+            parent = parent[key]
+        del parent[place[-1]]
+    path.write_text(json.dumps(document))
+    here = read_run(path).recording.here
+    assert (here.peak, here.words) == (None, {})
 
 
 def test_limits_with_toml_dates_are_saved_as_text(path):
@@ -231,6 +245,11 @@ INT8_SECONDS = (*RECORDING, "here", "seconds", "int8")
             damage((KEY, "limits", "int8", "default", "kl", "at_most"), put("little")),
             "Expected `float | null`, got `str`",
         ),
+        (damage((*RECORDING, "here", "words", "int8", 3), remove), "not 1 times word by word for each of 8 processes"),
+        (damage((*RECORDING, "here", "words", "int8", 3, 0), put(0)), "a time of int8 word by word that is missing"),
+        (damage((*RECORDING, "here", "words", "int8", 0, 0), put(None)), "a time of int8 word by word that is missing"),
+        (damage((*RECORDING, "here", "words", "float32"), remove), "KeyError: 'float32'"),
+        (damage((*RECORDING, "here", "peak", "reading", 0, "size"), put(10**400)), "too large"),
         (damage((KEY, "date"), put("yesterday")), "Invalid isoformat string: 'yesterday'"),
     ],
 )

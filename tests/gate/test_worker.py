@@ -23,7 +23,7 @@ from lstmq.gate.worker import Worker, serve
 from lstmq.quantization.native.model import NativeModel
 from lstmq.quantization.schemes import FLOAT32, quantize
 from lstmq.workload.subject import Workload
-from runs import make_subject
+from runs import PEAK, make_subject
 
 PLAN = Plan(schemes=("int8",), bptt=7)
 STREAM = make_subject().stream
@@ -67,6 +67,12 @@ def ask(*requests, worker=None):
 
 
 # Requests and answers.
+
+
+def test_worker_describes_the_peak_of_the_processor(load, files):
+    worker = Worker(probe=lambda: PEAK)
+    load(worker)
+    assert worker.describe(files.loss).peak == PEAK
 
 
 def test_worker_says_hello_and_answers_each_request_with_its_type(load_request, files):
@@ -204,6 +210,29 @@ def test_worker_reports_the_cpu_time_between_start_and_end(load):
     timed = worker.time("int8", first=0, tokens=5)
     assert timed.cpu == 2.5
     assert 0 < timed.wall < 2.5
+
+
+def test_worker_times_words_after_a_few_that_warm_up_and_goes_on_from_there(load):
+    worker = Worker(cpu_time=iter([1.0, 3.5, 4.0, 4.25]).__next__)
+    load(worker)
+    read = []
+    for model in (FLOAT32, "int8"):
+        worker.models[model].register_forward_pre_hook(lambda _, inputs, model=model: read.append((model, inputs[0])))
+    assert worker.read_words(FLOAT32, count=5).cpu == 2.5
+    assert [(model, int(word)) for model, word in read] == [(FLOAT32, int(word)) for word in STREAM.inputs[:7]]
+    assert worker.read_words(FLOAT32, count=2).cpu == 0.25
+    assert [int(word) for _, word in read[7:]] == [int(word) for word in STREAM.inputs[7:11]]
+
+
+def test_model_that_was_moved_reads_words_with_its_copy(load):
+    worker = Worker()
+    load(worker)
+    worker.read_words("int8", count=1)
+    worker.move("int8")
+    calls = []
+    worker.models["int8"].register_forward_pre_hook(lambda *_: calls.append(1))
+    worker.read_words("int8", count=1)
+    assert len(calls) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep a process on a processor")

@@ -20,7 +20,7 @@ from lstmq.report.page import (
 )
 from lstmq.report.plots import PLOTS
 from lstmq.report.summaries import group_summaries, summarize_run
-from runs import FIDELITY, MACHINE, SECONDS, SIZES, make_environment, make_fidelity, make_run
+from runs import FIDELITY, MACHINE, PEAK, SECONDS, SIZES, make_environment, make_fidelity, make_run
 
 HIGHER_LOSS = {"int8": make_fidelity(FIDELITY["int8"].loss + 8e-5, 0.001, 0.9)}
 SENTENCE = "int8 loss moved by +8e-05 with torch 2.14.0"
@@ -35,6 +35,16 @@ def changed(summarize):
 def text_rows(lines):
     """Return the lines of text that are rows of tables."""
     return [line for line in lines if line.startswith("2.")]
+
+
+def test_report_says_which_peak_each_run_had(summarize):
+    other = replace(PEAK, products_per_second=8e10)
+    group = [[summarize(peak=PEAK), summarize(torch="2.14.0", peak=other), summarize(torch="2.15.0")]]
+    assert change_sentences(group) == [
+        "nothing changed",
+        f"peak of one thread in the run with torch 2.13.0: {PEAK}",
+        f"peak of one thread in the run with torch 2.14.0: {other}",
+    ]
 
 
 # Cells.

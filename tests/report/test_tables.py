@@ -11,7 +11,7 @@ from lstmq.gate.judge import judge_run
 from lstmq.gate.verdicts import Outcome, not_measured, worst
 from lstmq.report.advice import what_to_do
 from lstmq.report.tables import conclusion, describe_environments, verdict_lines, verdict_markdown
-from runs import MACHINE, SECONDS, make_environment, make_run
+from runs import MACHINE, PEAK, SECONDS, make_environment, make_run
 
 printable = st.text(st.characters(categories=("L", "N", "P", "S"), codec="utf-8"), min_size=1, max_size=20)
 markup = st.lists(st.sampled_from([*"[]/:\\ab", ":x:", "[b]", "[/]", "[/b]"]), min_size=1, max_size=8).map("".join)
@@ -99,6 +99,12 @@ def test_describe_environments_has_a_line_for_each_environment_and_one_for_the_p
     assert first == "here: a processor (avx2), torch 2.13.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /here/lstmq"
     assert second == "there: a processor (avx2), torch 2.14.0, engine x86, Python 3.12.1, lstmq 0.2.0 in /there/lstmq"
     assert plan == "12 fresh processes of each environment, 1 blocks of 4 slices in each, CPU time of the process"
+
+
+def test_describe_environments_shows_the_peak_where_it_is_known():
+    lines = describe_environments(make_run(make_environment(peak=PEAK), {}).recording)
+    assert lines[1] == f"here: peak of one thread: {PEAK}"
+    assert sum("peak" in line for line in lines) == 1
 
 
 def test_describe_environments_says_which_looks_were_taken_and_why():

@@ -1,6 +1,8 @@
+from . import loops as loops
 from .file import is_native_file as is_native_file
 from .file import load_native as load_native
 from .file import save_native as save_native
+from .library import available_isas as available_isas
 from .library import missing_kernels as missing_kernels
 from .library import selected_isa as selected_isa
 from .model import NativeModel as NativeModel

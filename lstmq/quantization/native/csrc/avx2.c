@@ -70,7 +70,37 @@ TILE(three, THREE)
 TILE(four, FOUR)
 TILE(five, FIVE)
 
+/* Repeat DO for the vectors of a group. */
+#define VECTORS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+
+/* Compute one row with a whole block, so that its weights are read one after the other. A tile would read every fourth
+ * part of them, four times. */
+static void one_block(const struct product *p, int64_t column) {
+    const int64_t depth = p->w->depth;
+    const int8_t *x = p->x, *packed = packed_row(p->w, column);
+#define START(v) __m256i s##v = _mm256_setzero_si256();
+    VECTORS(START)
+    for (int64_t k = 0; k < depth; k += GROUP) {
+        const __m256i *group = (const __m256i *)(packed + k * BLOCK);
+        const __m256i x4 = broadcast4(x + k);
+#define MULTIPLY(v)                                          \
+    {                                                        \
+        const __m256i w = _mm256_loadu_si256(group + v);     \
+        multiply_add(&s##v, x4, w, _mm256_abs_epi8(w));      \
+    }
+        VECTORS(MULTIPLY)
+    }
+    const float *w_scale = p->w->scale + column, *add = p->add + column;
+    float *out = p->out + column;
+#define FINISH(v) dequantize_add8(s##v, p->x_scale[0], w_scale + v * HALF, add + v * HALF, out + v * HALF);
+    VECTORS(FINISH)
+}
+
 static void matmul(const struct product *p) {
+    if (p->rows == 1) {
+        for (int64_t column = 0; column < p->w->blocks * BLOCK; column += BLOCK) one_block(p, column);
+        return;
+    }
     static tile *const tiles[] = {one, two, three, four, five};
     run_tiles(p, tiles, 5, LANES);
 }
