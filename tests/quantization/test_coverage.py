@@ -53,7 +53,7 @@ RECURRENT = [nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell]
 
 @pytest.mark.parametrize(
     ("kind", "scheme"),
-    [(kind, scheme) for kind in RECURRENT for scheme in MODULE_SCHEMES if (kind, scheme) != (nn.RNNCell, "int8-native")],
+    [(kind, name) for kind in RECURRENT for name in MODULE_SCHEMES if (kind, name) != (nn.RNNCell, "int8-native")],
 )
 def test_recurrent_modules_are_quantized(kind, scheme):
     model = Tagger(kind(8, 8)).eval()

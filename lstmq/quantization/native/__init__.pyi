@@ -6,4 +6,6 @@ from .library import missing_kernels as missing_kernels
 from .library import selected_isa as selected_isa
 from .model import NativeModel as NativeModel
 from .model import quantize_native as quantize_native
+from .model_file import load_int8 as load_int8
+from .model_file import save_int8 as save_int8
 from .modules import Int8Module as Int8Module

@@ -1,5 +1,7 @@
 """Drop-in recurrent cells with int8 weights: :class:`Int8LSTMCell` and :class:`Int8GRUCell`."""
 
+from typing import cast
+
 from torch import Tensor
 
 from lstmq.quantization.native.layout import RecurrentLayout
@@ -50,8 +52,7 @@ class Int8LSTMCell(Int8CellBase):
         """Return what ``nn.LSTMCell`` returns. Inputs and states may be float32, float16 or bfloat16."""
         h, c = (None, None) if hx is None else hx
         h, c = self.step(input, h, c)
-        assert c is not None
-        return h, c
+        return h, cast("Tensor", c)
 
 
 class Int8GRUCell(Int8CellBase):

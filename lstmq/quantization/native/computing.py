@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.layout import RecurrentLayout, linear_weights
 from lstmq.quantization.native.library import REFERENCE, selected_isa
+
 try:
     from lstmq.quantization.native.packing import PackedLinear, PackedRecurrent
 except ImportError:
@@ -30,7 +31,7 @@ class PackedCache:
     """
 
     def __init__(self) -> None:
-        self._found: Any = WeakTensorKeyDictionary()  # type: ignore[no-untyped-call] # torch's
+        self._found: Any = WeakTensorKeyDictionary()
 
     def get(self, tensors: Sequence[Tensor], pack: Callable[[], KernelsT]) -> KernelsT:
         """Return what ``pack`` made of these tensors, made again if one was changed, resized or replaced.
@@ -101,6 +102,8 @@ def run_recurrent(
         ``c`` is ``None``.
     """
     sizes = [x.shape[1]] * x.shape[0] if batch_sizes is None else batch_sizes.tolist()
+    if h is not None and h.shape[1] != sizes[0]:
+        raise ValueError(f"h_0: expected {sizes[0]} columns, found {h.shape[1]}")
     height, width = tensors[2].shape
     states = layout.layers * layout.directions
     if h is None:

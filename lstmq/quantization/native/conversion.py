@@ -1,6 +1,7 @@
 """Makes int8-native models: :func:`quantize_int8`, and :func:`quantize_modules`, which replaces modules."""
 
 from collections.abc import Collection
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -118,7 +119,7 @@ def make_empty(module: nn.Module) -> Int8Module:
     if isinstance(module, nn.RNNCellBase):
         cell = Int8LSTMCell if isinstance(module, nn.LSTMCell) else Int8GRUCell
         return cell(module.input_size, module.hidden_size, module.bias)
-    assert isinstance(module, nn.RNNBase)
+    module = cast("nn.RNNBase", module)
     options = (module.num_layers, module.bias, module.batch_first, module.dropout, module.bidirectional)
     if isinstance(module, nn.GRU):
         return Int8GRU(module.input_size, module.hidden_size, *options)
@@ -145,6 +146,7 @@ def check_limited_norms(model: nn.Module, kept: Collection[str]) -> None:
         QuantizationError: if one does.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and module.max_norm is not None and name not in kept:
-            if sum(getattr(part, "weight", None) is module.weight for part in model.modules()) > 1:
-                raise QuantizationError(f"{name}: an embedding with max_norm and tied weights cannot be quantized")
+        if not isinstance(module, nn.Embedding) or module.max_norm is None or name in kept:
+            continue
+        if sum(getattr(part, "weight", None) is module.weight for part in model.modules()) > 1:
+            raise QuantizationError(f"{name}: an embedding with max_norm and tied weights cannot be quantized")

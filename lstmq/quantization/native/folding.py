@@ -19,7 +19,7 @@ PARTS = {  # torch's names of weights, without suffixes, by the name of the clas
 
 def original_type(module: nn.Module) -> type[nn.Module]:
     """Return the type of a module before torch's parametrizations gave it another."""
-    return parametrize.type_before_parametrizations(module)  # type: ignore[no-any-return, no-untyped-call] # torch's
+    return parametrize.type_before_parametrizations(module)
 
 
 def read_weights(name: str, module: nn.Module) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from lstmq.errors import QuantizationError
 from lstmq.quantization.eager import is_compiling
 from lstmq.quantization.native.operators import call_linear
 from lstmq.quantization.native.reference import quantize_rows
-from lstmq.quantization.native.weights import MAX_COLUMNS, QuantizedRows
+from lstmq.quantization.native.weights import MAX_COLUMNS
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -105,6 +105,10 @@ class Int8Linear(Int8Module):
         bias: float32, shape ``(out_features,)``; or ``None``.
     """
 
+    int8: Tensor
+    scale: Tensor
+    bias: nn.Parameter | None
+
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
@@ -142,6 +146,9 @@ class Int8Embedding(Int8Module):
         int8: int8, shape ``(num_embeddings, embedding_dim)``.
         scale: float32, shape ``(num_embeddings,)``.
     """
+
+    int8: Tensor
+    scale: Tensor
 
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         super().__init__()

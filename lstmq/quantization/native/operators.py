@@ -48,7 +48,7 @@ def call_recurrent(
 def check_gradients(*inputs: Tensor | None) -> None:
     """Raise :class:`~lstmq.QuantizationError` if an input needs gradients, because the kernels compute none."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-        raise QuantizationError("int8-native computes no gradients, and an input needs them: call it in torch.no_grad()")
+        raise QuantizationError("int8-native computes no gradients, and an input needs them: use torch.no_grad()")
 
 
 def records_calls() -> bool:
@@ -100,7 +100,7 @@ if HAS_OPERATORS:
         x: Tensor,
         batch_sizes: Optional[Tensor],  # noqa: UP045
         h: Optional[Tensor],  # noqa: UP045
-        c: Optional[Tensor],  # noqa: UP045
+        c: Optional[Tensor],  # noqa: UP045, ARG001
         tensors: Sequence[Tensor],
         kind: str,
         layers: int,

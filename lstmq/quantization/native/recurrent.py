@@ -1,6 +1,6 @@
 """Drop-in recurrent modules with int8 weights: :class:`Int8LSTM` and :class:`Int8GRU`. ``cells.py`` has the cells."""
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -94,17 +94,17 @@ class Int8RNNBase(Int8RecurrentBase):
 
     def run_sequences(
         self, input: Tensor | PackedSequence, h: Tensor | None, c: Tensor | None
-    ) -> tuple[Any, Tensor, Tensor | None]:
-        """Read what ``nn.LSTM`` reads and return what it returns: the output in the dtype of the input, and states."""
+    ) -> tuple[Any, Tensor, Tensor]:
+        """Read what ``nn.LSTM`` reads, and return its output, in the dtype of the input, and the states."""
         packed = input if isinstance(input, PackedSequence) else None
-        x: Tensor = input if packed is None else packed.data
+        x = packed.data if packed is not None else cast("Tensor", input)
         check_input("input", x, self.input_size)
         is_batched = packed is not None or x.dim() == 3
         columns = None
         if packed is None:
-            x = x if is_batched else x[:, None]
-            if x.dim() != 3:
+            if x.dim() not in (2, 3):
                 raise ValueError(f"input: expected 2 or 3 dimensions, found shape {tuple(x.shape)}")
+            x = x if is_batched else x[:, None]
             x = x.transpose(0, 1) if self.batch_first and is_batched else x
             if not x.shape[0]:
                 raise ValueError("input: expected at least one step, found none")
@@ -114,10 +114,8 @@ class Int8RNNBase(Int8RecurrentBase):
         h = self._prepare_state("h_0", h, self.proj_size or self.hidden_size, columns, is_batched, order)
         c = self._prepare_state("c_0", c, self.hidden_size, columns, is_batched, order)
         output, h, c = self.run(x, None if packed is None else packed.batch_sizes, h, c)
-        h, c = (
-            None if state is None else _finish_state(state.to(dtype), is_batched, back)
-            for state, dtype in zip((h, c), dtypes, strict=True)
-        )
+        h = _finish_state(h.to(dtypes[0]), is_batched, back)
+        c = h if c is None else _finish_state(c.to(dtypes[1]), is_batched, back)
         output = output.to(x.dtype)
         if packed is not None:
             return PackedSequence(output, packed.batch_sizes, order, back), h, c

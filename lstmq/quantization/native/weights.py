@@ -28,7 +28,7 @@ class RecurrentWeights(NamedTuple):
 
     input: QuantizedRows  # gates * hidden_size rows of input_size
     recurrent: QuantizedRows  # gates * hidden_size rows of width
-    bias: Tensor  # float32, shape (gates * hidden_size,): torch's two biases added; of a GRU's n, the input's bias alone
+    bias: Tensor  # float32, shape (gates * hidden_size,): torch's two biases added; of a GRU's n, only the input's bias
     new_bias: Tensor | None = None  # of a GRU: float32, shape (hidden_size,), the bias of n that r multiplies
     projection: QuantizedRows | None = None  # of an LSTM with proj_size: proj_size rows of hidden_size
 
