@@ -18,7 +18,7 @@ class Int8CellBase(Int8RecurrentBase):
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows."""
-        return f"{self.input_size}, {self.hidden_size}"
+        return f"{self.input_size}, {self.hidden_size}{'' if self.bias else ', bias=False'}"
 
     def step(self, input: Tensor, h: Tensor | None, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return ``h`` and ``c`` after one step, in the dtypes of the states before or else of the input."""

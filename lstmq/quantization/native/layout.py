@@ -46,7 +46,11 @@ class RecurrentLayout(NamedTuple):
 
         Args:
             tensors: those of all layers and directions, one after the other. Each has those of :attr:`parts`.
+
+        Raises:
+            ValueError: if a tensor has another dtype.
         """
+        check_dtypes(tensors)
         size, found = len(self.parts), []
         for start in range(0, len(tensors), size):
             part = dict(zip(self.parts, tensors[start : start + size], strict=True))
@@ -61,7 +65,16 @@ class RecurrentLayout(NamedTuple):
 
 
 def linear_weights(tensors: Sequence[Tensor]) -> LinearWeights:
-    """Return the weights of a linear layer: integers, scale, and perhaps a bias."""
+    """Return the weights of a linear layer: integers, scale, and perhaps a bias. Errors as for the dtypes."""
+    check_dtypes(tensors)
     integers, scale, *bias = tensors
     no_bias = torch.zeros(len(scale), dtype=torch.float32, device="cpu")
     return LinearWeights(QuantizedRows(integers, scale), bias[0] if bias else no_bias)
+
+
+def check_dtypes(tensors: Sequence[Tensor]) -> None:
+    """Raise ``ValueError`` unless matrices are int8, and scales and biases float32."""
+    for tensor in tensors:
+        expected = torch.int8 if tensor.dim() == 2 else torch.float32
+        if tensor.dtype != expected:
+            raise ValueError(f"weights of a module in int8: expected {expected}, found {tensor.dtype}")

@@ -88,9 +88,9 @@ class Int8RNNBase(Int8RecurrentBase):
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows."""
-        names = ("num_layers", "batch_first", "bidirectional", "proj_size")
-        more = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) not in (1, 0, False)]
-        return ", ".join([str(self.input_size), str(self.hidden_size), *more])
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "bidirectional": False, "proj_size": 0}
+        options = [f"{name}={getattr(self, name)}" for name in defaults if getattr(self, name) != defaults[name]]
+        return ", ".join([str(self.input_size), str(self.hidden_size), *options])
 
     def run_sequences(
         self, input: Tensor | PackedSequence, h: Tensor | None, c: Tensor | None
