@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from lstmq.errors import one_line, prefix_errors
 from lstmq.files import atomic_write, check_input
 from lstmq.model import LSTMModel
-from lstmq.quantization.native.conversion import quantize_modules
+from lstmq.quantization.native.conversion import TYPES, make_empty, quantize_modules
 from lstmq.quantization.native.file import check_values
+from lstmq.quantization.native.folding import original_type
 from lstmq.quantization.native.model import NativeModel, quantize_native
 from lstmq.quantization.native.modules import Int8Module
 from lstmq.quantization.native.weights import check_tensor
@@ -99,6 +100,11 @@ def _describe(model: nn.Module) -> dict[str, str]:
     return {name: repr(module) for name, module in modules if isinstance(module, Int8Module)}
 
 
+def _describe_float(module: nn.Module) -> str:
+    """Return what the module would be in int8; or its type, if it cannot be in int8."""
+    return repr(make_empty(module)) if original_type(module) in TYPES else type(module).__name__
+
+
 def _distinct_names(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors of the state dict, tied ones once, under the first of their names."""
     found: dict[int, tuple[str, Tensor]] = {}
@@ -120,9 +126,12 @@ def _read_modules(metadata: dict[str, str]) -> dict[str, str]:
         raise ValueError(f"expected version {VERSION} of {FORMAT}, found {version!r:.80}")
     text = metadata.get("modules", "")
     try:
-        return msgspec.json.decode(text, type=dict[str, str])
+        modules = msgspec.json.decode(text, type=dict[str, str])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"expected modules by their names, found {text[:80]!r}: {one_line(error)}") from None
+    if not modules:
+        raise ValueError("expected modules in int8, found none")
+    return modules
 
 
 def _quantize_like(skeleton: nn.Module, modules: dict[str, str]) -> nn.Module:
@@ -132,18 +141,23 @@ def _quantize_like(skeleton: nn.Module, modules: dict[str, str]) -> nn.Module:
         ValueError: if the skeleton does not have them, or has others.
     """
     if isinstance(skeleton, LSTMModel) and modules.keys() == {""}:
-        model: nn.Module = quantize_native(skeleton)
-    else:
-        names = {name for name, _ in skeleton.named_modules(remove_duplicate=False)}
-        if missing := sorted(modules.keys() - names):
-            raise ValueError(f"the skeleton, a {type(skeleton).__name__}, has no module {missing[0]!r:.80}")
-        # What the file does not have in int8 stays float32, but modules inside which others are in int8 do not.
-        model = quantize_modules(skeleton, {name for name in names if not _holds(name, modules)})
-    own = _describe(model)
+        whole = quantize_native(skeleton)
+        _check_same("", modules[""], _describe(whole)[""])
+        return whole
+    if _describe(skeleton):
+        raise ValueError("expected a skeleton in float32, found modules in int8")
+    parts = dict(skeleton.named_modules(remove_duplicate=False))
     for name, expected in modules.items():
-        if own.get(name) != expected:
-            raise ValueError(f"{name!r:.80} in the file is {expected!r:.200}, in the skeleton {own.get(name)!r:.200}")
-    return model
+        if name not in parts:
+            raise ValueError(f"the skeleton, a {type(skeleton).__name__}, has no module {name!r:.80}")
+        _check_same(name, expected, _describe_float(parts[name]))
+    # What the file does not have in int8 stays float32, but for modules inside which others are in int8.
+    return quantize_modules(skeleton, {name for name in parts if not _holds(name, modules)})
+
+
+def _check_same(name: str, expected: str, found: str) -> None:
+    if found != expected:
+        raise ValueError(f"{name!r:.80} in the file is {expected!r:.200}, in the skeleton {found!r:.200}")
 
 
 def _holds(name: str, modules: Iterable[str]) -> bool:
