@@ -3,6 +3,7 @@
 ``recurrent.py`` has those that replace ``nn.LSTM``, ``nn.GRU`` and their cells.
 """
 
+import weakref
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lstmq.errors import QuantizationError
-from lstmq.quantization.eager import is_compiling
+from lstmq.quantization.eager import uncompiled
 from lstmq.quantization.native.operators import call_linear
 from lstmq.quantization.native.reference import quantize_rows
 from lstmq.quantization.native.weights import MAX_COLUMNS
@@ -28,7 +29,7 @@ class Int8Module(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, str] = {}  # suffixes of names of rows, by torch's name of the weight
-        self._accepted: dict[str, tuple[int, int]] = {}
+        self._accepted: dict[str, tuple[weakref.ref[Tensor], int | None]] = {}  # what was quantized by torch's name
         self.eval()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,27 +69,36 @@ class Int8Module(nn.Module):
         self._parameters[name] = nn.Parameter(values.detach().clone(), requires_grad=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Accept a weight that was quantized already. Some wrappers set the weight of their module at every call.
-
-        Raises:
-            QuantizationError: if it is another weight, which would have no effect.
-        """
+        """Quantize a weight that is set by torch's name. Some wrappers set the weight of their module at every call."""
         if isinstance(value, Tensor) and name in self.__dict__.get("_rows", ()):
-            if not is_compiling():
-                self._check_same(name, value.detach())
-            return
-        super().__setattr__(name, value)
+            quantize_again(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
-    def _check_same(self, name: str, value: Tensor) -> None:
-        known = (value.data_ptr(), 0 if value.is_inference() else value._version)
-        if self._accepted.get(name) == known:
+
+def quantize_again(module: Int8Module, name: str, value: Tensor) -> None:
+    """Replace rows of a module by those of a float32 weight, unless they were quantized from this tensor before.
+
+    Raises:
+        ValueError: if the weight has another shape.
+    """
+    with uncompiled():
+        version = None if value.is_inference() else value._version  # torch counts no changes in inference mode
+        known, known_version = module._accepted.get(name, (None, None))
+        if known is not None and known() is value and version is not None and known_version == version:
             return
-        integers, scale = getattr(self, f"int8{self._rows[name]}"), getattr(self, f"scale{self._rows[name]}")
-        if value.shape != integers.shape or not all(map(torch.equal, quantize_rows(value.float()), (integers, scale))):
-            raise QuantizationError(
-                f"{name} of a module in int8 was set to another weight. Keep that module in float32 with keep="
-            )
-        self._accepted[name] = known
+        suffix = module._rows[name]
+        integers, scale = module.get_buffer(f"int8{suffix}"), module.get_parameter(f"scale{suffix}")
+        if value.shape != integers.shape:
+            raise ValueError(f"{name}: expected shape {tuple(integers.shape)}, found {tuple(value.shape)}")
+        rows = quantize_rows(value.detach().float())
+        if not torch.equal(rows.integers, integers) or not torch.equal(rows.scale, scale):
+            module.set_rows(name, rows.integers, nn.Parameter(rows.scale, requires_grad=False))
+        module._accepted[name] = weakref.ref(value), version
+
+
+# torch.compile calls this function as it is. This is what torch.compiler.disable says, whose import takes seconds.
+quantize_again._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
 class Int8Linear(Int8Module):

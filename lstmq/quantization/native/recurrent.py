@@ -109,10 +109,14 @@ class Int8RNNBase(Int8RecurrentBase):
             if not x.shape[0]:
                 raise ValueError("input: expected at least one step, found none")
             columns = x.shape[1]
+        elif packed.sorted_indices is not None:
+            columns = len(packed.sorted_indices)
         order, back = (None, None) if packed is None else (packed.sorted_indices, packed.unsorted_indices)
         dtypes = [x.dtype if state is None else state.dtype for state in (h, c)]
         h = self._prepare_state("h_0", h, self.proj_size or self.hidden_size, columns, is_batched, order)
         c = self._prepare_state("c_0", c, self.hidden_size, columns, is_batched, order)
+        if h is None and columns is not None:  # torch.compile must know the number of columns
+            h = x.new_zeros(len(self._suffixes), columns, self.proj_size or self.hidden_size)
         output, h, c = self.run(x, None if packed is None else packed.batch_sizes, h, c)
         h = _finish_state(h.to(dtypes[0]), is_batched, back)
         c = h if c is None else _finish_state(c.to(dtypes[1]), is_batched, back)

@@ -172,18 +172,23 @@ def test_too_wide_modules_are_refused():
         native(model)
 
 
-def test_setting_the_weight_of_a_replaced_module_is_refused_unless_it_is_the_one_that_was_quantized():
+def test_a_weight_that_is_set_is_quantized():
     """Wrappers that drop weights in training set them before every call, also in evaluation mode."""
-    model = Tagger()
-    weight = model.rnn.weight_hh_l0.detach()
+    model, other = Tagger(), Tagger(seed=1)
+    weight = model.rnn.weight_hh_l0.detach().clone()
     quantized = native(model)
-    expected = quantized(IDS)
+    expected, integers = quantized(IDS), quantized.rnn.int8_hh_l0
     for _ in range(2):
         quantized.rnn.weight_hh_l0 = weight
+        assert quantized.rnn.int8_hh_l0 is integers
         assert torch.equal(quantized(IDS), expected)
-    weight.mul_(2)
-    with pytest.raises(QuantizationError, match="weight_hh_l0 of a module in int8 was set to another weight"):
-        quantized.rnn.weight_hh_l0 = weight
+    for other_weight in (other.rnn.weight_hh_l0, weight.mul_(2)):
+        model.rnn.weight_hh_l0 = nn.Parameter(other_weight.detach().clone())
+        quantized.rnn.weight_hh_l0 = other_weight
+        assert torch.equal(quantized(IDS), native(model)(IDS))
+    with pytest.raises(ValueError, match=r"weight_hh_l0: expected shape \(32, 8\), found \(8, 32\)"):
+        quantized.rnn.weight_hh_l0 = weight.T
+    assert "weight_hh_l0" not in vars(quantized.rnn)
 
 
 def tie(model):
