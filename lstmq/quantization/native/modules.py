@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lstmq.errors import QuantizationError
 from lstmq.quantization.eager import uncompiled
-from lstmq.quantization.native.operators import call_linear
+from lstmq.quantization.native.operators import call_linear, check_transforms
 from lstmq.quantization.native.reference import quantize_rows
 from lstmq.quantization.native.weights import MAX_COLUMNS
 
@@ -179,7 +179,12 @@ class Int8Embedding(Int8Module):
 
 
 def check_input(name: str, x: Tensor, width: int) -> None:
-    """Raise ``ValueError`` unless a tensor is of floats and has the width that a module expects."""
+    """Raise ``ValueError`` unless a tensor is of floats and has the width that a module expects.
+
+    Raises:
+        QuantizationError: while torch traces or transforms the module.
+    """
+    check_transforms()
     if x.dtype not in FLOATS:
         raise ValueError(f"{name}: expected float32, float16 or bfloat16, found {x.dtype}")
     if not x.dim() or x.shape[-1] != width:

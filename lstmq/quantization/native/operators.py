@@ -51,21 +51,22 @@ def check_gradients(*inputs: Tensor | None) -> None:
         raise QuantizationError("int8-native computes no gradients, and an input needs them: use torch.no_grad()")
 
 
+def check_transforms() -> None:
+    """Raise :class:`~lstmq.QuantizationError` while torch traces or transforms a module, which no operator stands."""
+    if not is_compiling() and is_transforming():  # first, because torch.compile may not understand the other calls
+        raise QuantizationError("int8-native computes outside of torch: torch cannot trace, vmap or differentiate it")
+
+
 def records_calls() -> bool:
     """Return whether torch records calls, so that each must be one of an operator.
 
     Raises:
-        QuantizationError: while torch traces or transforms the module; or while torch compiles it and is too old to
-            have operators in Python.
+        QuantizationError: if it does, and is too old to have operators in Python.
     """
     if not HAS_OPERATORS:
         check_eager("int8-native, with a torch before 2.4,")
         return False
-    if is_compiling():  # first, because torch.compile may not understand the other calls
-        return True
-    if is_transforming():
-        raise QuantizationError("int8-native computes outside of torch: torch cannot trace, vmap or differentiate it")
-    return has_dispatch_mode()
+    return is_compiling() or has_dispatch_mode()
 
 
 if HAS_OPERATORS:
