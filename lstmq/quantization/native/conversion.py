@@ -45,6 +45,7 @@ def quantize_modules(model: nn.Module, kept: Collection[str] = ()) -> nn.Module:
     copied = copy_module(model).eval().requires_grad_(False)
     quantized = Converter(kept).convert("", copied)
     check_quantized(quantized, TYPES, kept)
+    leave_fast_paths(quantized)
     return quantized
 
 
@@ -150,3 +151,12 @@ def check_limited_norms(model: nn.Module, kept: Collection[str]) -> None:
             continue
         if sum(getattr(part, "weight", None) is module.weight for part in model.modules()) > 1:
             raise QuantizationError(f"{name}: an embedding with max_norm and tied weights cannot be quantized")
+
+
+def leave_fast_paths(model: nn.Module) -> None:
+    """Let torch's transformers call their linear layers. In their fast paths, they read the weights instead."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False

@@ -73,6 +73,19 @@ def test_a_model_may_be_one_module(root):
     assert 0 < (found - expected).abs().max() < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+@pytest.mark.parametrize("padding", [None, torch.tensor([[False, False, True], [False, False, False]])])
+@torch.no_grad()
+def test_transformers_call_their_int8_layers(padding):
+    """In its fast path, torch's encoder reads their weights."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2).eval()
+    x = torch.randn(2, 3, 16)
+    found, expected = (each(x, src_key_padding_mask=padding) for each in (native(model), model))
+    real = torch.ones(2, 3, dtype=torch.bool) if padding is None else ~padding
+    assert 0 < (found - expected)[real].abs().max() < 0.1
+
+
 def test_language_model_keeps_its_fused_engine_unless_a_module_is_kept():
     model = LSTMModel(ModelConfig(ntoken=30, ninp=16, nhid=16, nlayers=2, tied=True), torch.Generator().manual_seed(0))
     whole, parts = native(model), native(model, keep=("decoder",))
