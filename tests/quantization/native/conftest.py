@@ -1,6 +1,6 @@
 """Fixtures for int8-native: the installed kernels, the same compiled for tests, and emulated ones.
 
-Emulation replaces the AVX512 and AMX intrinsics by plain C. It tests their arithmetic on processors that do not have
+Emulation replaces the intrinsics of AVX-VNNI, AVX512 and AMX by plain C. It tests their arithmetic on processors that do not have
 them, but not their speed. The variable ``SANITIZE`` holds compiler flags; with it, all kernels are compiled for tests.
 """
 
@@ -23,7 +23,7 @@ FLAGS = "-O2 -std=gnu11 -ffp-contract=off -fno-trapping-math -fno-math-errno -fP
 FLAGS += "-Wall -Wextra -Werror -Wno-unknown-pragmas".split()
 KERNELS = library.available_isas()[1:]
 SLOW_KERNELS = [pytest.param(isa, marks=pytest.mark.slow) for isa in KERNELS] if SANITIZE else KERNELS
-EMULATED = [pytest.param(f"emulated {isa}", marks=pytest.mark.slow) for isa in ("avx512_vnni", "amx_int8")]
+EMULATED = [pytest.param(f"emulated {isa}", marks=pytest.mark.slow) for isa in ("avx_vnni", "avx512_vnni", "amx_int8")]
 assert KERNELS or not SANITIZE, "nothing to check: the kernels were not built"
 
 
@@ -46,9 +46,9 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory):
-    """The kernels, compiled with emulated AVX512 and AMX intrinsics."""
+    """The kernels, compiled with emulated intrinsics."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("AVX512 and AMX are emulated on x86-64 only")
+        pytest.skip("intrinsics are emulated on x86-64 only")
     return compile_kernels(tmp_path_factory.mktemp("emulated"), f'-DLSTMQ_EMULATE="{FOLDER / "emulated.h"}"')
 
 
