@@ -11,8 +11,8 @@ from functools import cache
 from importlib.util import find_spec
 
 REFERENCE, PORTABLE = "reference", "portable"
-# The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it.
-KERNEL_ISAS = (PORTABLE, "avx2", "avx512_vnni", "amx_int8")
+# The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it that can run where it can.
+KERNEL_ISAS = (PORTABLE, "avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon_dotprod", "neon_i8mm")
 ISA_VARIABLE = "LSTMQ_ISA"
 
 

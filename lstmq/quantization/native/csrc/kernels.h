@@ -75,11 +75,24 @@ extern const struct kernel lstmq_portable;
 extern const struct kernel lstmq_avx2, lstmq_avx512_vnni;
 #if defined(LSTMQ_EMULATE) || (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
 #define LSTMQ_AMX /* older compilers do not know AMX */
-extern const struct kernel lstmq_amx_int8;
+#define LSTMQ_AVX_VNNI /* nor the 256-bit VNNI without AVX512 */
+extern const struct kernel lstmq_amx_int8, lstmq_avx_vnni;
 #endif
 #endif
 
-/* Return the kernel with this index in "portable avx2 avx512_vnni amx_int8", or NULL if it cannot run here. */
+#if defined(__AARCH64EL__) && (defined(__clang__) || __GNUC__ >= 8)
+#define LSTMQ_NEON_DOTPROD /* as above, for dotprod */
+extern const struct kernel lstmq_neon_dotprod;
+#if defined(__clang__) || __GNUC__ >= 10
+#define LSTMQ_NEON_I8MM /* as above, for i8mm */
+extern const struct kernel lstmq_neon_i8mm;
+#endif
+#endif
+
+/* The indices of the kernels. library.py lists them in the same order. */
+enum { PORTABLE, AVX2, AVX_VNNI, AVX512_VNNI, AMX_INT8, NEON_DOTPROD, NEON_I8MM };
+
+/* Return the kernel with this index, or NULL if it cannot run here. */
 const struct kernel *lstmq_kernel(int isa);
 
 #endif
