@@ -10,6 +10,8 @@ from ctypes import c_int, c_int64, c_void_p
 from functools import cache
 from importlib.util import find_spec
 
+from lstmq.quantization.native.known_answers import gives_known_answers
+
 REFERENCE, PORTABLE = "reference", "portable"
 # The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it that can run where it can.
 KERNEL_ISAS = (PORTABLE, "avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon_dotprod", "neon_i8mm")
@@ -33,13 +35,18 @@ def open_library(path: str) -> ctypes.CDLL:
 
 
 def available_isas() -> list[str]:
-    """Return what can compute here, the slowest first: the reference, and the kernels that this processor can run."""
+    """Return what can compute here, the slowest first: the reference, and the kernels that this processor can run.
+
+    A kernel that does not give the known answers is left out, with a warning.
+    """
     return [REFERENCE, *_kernels_of(load_library())]
 
 
 @cache
 def _kernels_of(library: ctypes.CDLL | None) -> list[str]:
-    return [isa for index, isa in enumerate(KERNEL_ISAS) if library and library.lstmq_can_run(index)]
+    """Return the kernels that this processor can run, and that give the known answers here."""
+    runnable = [(i, isa) for i, isa in enumerate(KERNEL_ISAS) if library and library.lstmq_can_run(i)]
+    return [isa for i, isa in runnable if library and gives_known_answers(library, i, isa)]
 
 
 def missing_kernels() -> str:

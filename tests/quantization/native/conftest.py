@@ -33,19 +33,19 @@ ARM64 = [f"arm64 {isa}" for isa in (library.PORTABLE, "neon_dotprod", "neon_i8mm
 assert KERNELS or not COMPILED, "nothing to check: the kernels were not built"
 
 
-def compile_kernels(folder, *flags):
-    """Compile ``csrc/`` and ``stages.c`` to a library, and load it."""
+def compile_kernels(folder, *flags, sources=SOURCES):
+    """Compile ``csrc/``, or a copy of it, and ``stages.c`` to a library, and load it."""
     compiler = COMPILER or shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
-    path = compile_c([compiler], ["-fPIC", "-shared", *SANITIZE, *flags], folder / "kernels.so")
+    path = compile_c([compiler], ["-fPIC", "-shared", *SANITIZE, *flags], folder / "kernels.so", folder=sources)
     return library.open_library(str(path))
 
 
-def compile_c(compiler, flags, path, *sources):
+def compile_c(compiler, flags, path, *sources, folder=SOURCES):
     """Compile ``csrc/``, ``stages.c`` and more sources to a file, and return it. Every warning is an error."""
-    sources = [*(path for path in sorted(SOURCES.glob("*.c")) if path.name != "module.c"), *sources]
-    command = [*compiler, *FLAGS, *flags, f"-I{SOURCES}", "-o", path]
+    sources = [*(path for path in sorted(folder.glob("*.c")) if path.name != "module.c"), *sources]
+    command = [*compiler, *FLAGS, *flags, f"-I{folder}", "-o", path]
     subprocess.run([*command, *sources, FOLDER / "stages.c", "-lm"], check=True)
     return path
 
@@ -54,6 +54,21 @@ def compile_c(compiler, flags, path, *sources):
 def compiled(tmp_path_factory):
     """The kernels, compiled together with ``stages.c``."""
     return compile_kernels(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def compile_changed(tmp_path):
+    """A function that compiles the kernels after changes: in a file of ``csrc/``, a text becomes another."""
+
+    def compile_copy(changes, *flags):
+        folder = shutil.copytree(SOURCES, tmp_path / "csrc")
+        for file, old, new in changes:
+            text = (folder / file).read_text(encoding="utf-8")
+            assert text.count(old) == 1
+            (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+        return compile_kernels(tmp_path, *flags, sources=folder)
+
+    return compile_copy
 
 
 @pytest.fixture(scope="session")

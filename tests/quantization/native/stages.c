@@ -8,6 +8,8 @@
 
 #define ADDRESS(i) ((void *)(intptr_t)a[i])
 
+void lstmq_known_answers(int isa, uint64_t *digests);
+
 static void quantize_row(const struct kernel *kernel, const int64_t *a) {
     kernel->quantize_row(ADDRESS(0), a[1], a[2], ADDRESS(3), ADDRESS(4));
 }
@@ -35,6 +37,10 @@ int lstmq_run_stage(const char *name, int isa, const int64_t *arguments) {
     } stages[] = {{"quantize_row", quantize_row}, {"matmul", matmul}, {"lstm_step", lstm_step},
                   {"update_softmax", update_softmax}};
     const struct kernel *kernel = lstmq_kernel(isa);
+    if (kernel && strcmp(name, "known_answers") == 0) {
+        lstmq_known_answers(isa, (uint64_t *)(intptr_t)arguments[0]);
+        return 0;
+    }
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         if (kernel && strcmp(stages[i].name, name) == 0) {
             stages[i].run(kernel, arguments);
