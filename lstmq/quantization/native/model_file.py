@@ -39,13 +39,12 @@ def save_int8(model: nn.Module, path: str | Path) -> int:
         OSError: if the file cannot be written.
 
     Example:
-        >>> import tempfile, torch
-        >>> from lstmq import load_int8, quantize, save_int8
-        >>> folder, model = tempfile.TemporaryDirectory(), torch.nn.GRU(80, 64)
-        >>> save_int8(quantize(model, "int8-native"), f"{folder.name}/gru.safetensors") // 1000
-        29
-        >>> load_int8(f"{folder.name}/gru.safetensors", skeleton=torch.nn.GRU(80, 64))
-        Int8GRU(80, 64)
+        >>> import tempfile
+        >>> from torch import nn
+        >>> from lstmq import quantize, save_int8
+        >>> with tempfile.TemporaryDirectory() as folder:  # 27,648 int8 weights, and scales, biases and names
+        ...     save_int8(quantize(nn.GRU(80, 64), "int8-native"), f"{folder}/gru.safetensors") // 1000
+        30
     """
     if not (modules := _describe(model)):
         raise ValueError(f'expected a model that quantize(..., "int8-native") made, found {type(model).__name__}')
@@ -71,6 +70,15 @@ def load_int8(path: str | Path, skeleton: nn.Module) -> nn.Module:
     Raises:
         ValueError: if the file is damaged, is of another format or version, or does not fit the skeleton.
         OSError: if the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> from lstmq import load_int8, quantize, save_int8
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     size = save_int8(quantize(nn.GRU(80, 64), "int8-native"), f"{folder}/gru.safetensors")
+        ...     load_int8(f"{folder}/gru.safetensors", skeleton=nn.GRU(80, 64))
+        Int8GRU(80, 64)
     """
     with prefix_errors(path, SafetensorError), prefix_errors(path):
         check_input(path)
