@@ -16,6 +16,7 @@ REFERENCE, PORTABLE = "reference", "portable"
 # The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it that can run where it can.
 KERNEL_ISAS = (PORTABLE, "avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon_dotprod", "neon_i8mm")
 ISA_VARIABLE = "LSTMQ_ISA"
+NO_MEMORY = -2  # what the functions of csrc/ return if there is none
 
 
 @cache
@@ -28,9 +29,12 @@ def load_library() -> ctypes.CDLL | None:
 def open_library(path: str) -> ctypes.CDLL:
     """Return the kernels in a shared library."""
     library = ctypes.CDLL(path)
-    library.lstmq_workspace_size.argtypes = [c_void_p, c_int64, c_int64]
-    library.lstmq_workspace_size.restype = c_int64
     library.lstmq_read_window.argtypes = [c_void_p, c_int, c_void_p]
+    library.lstmq_run_recurrent.argtypes = [
+        *(c_void_p, c_int, c_int64, c_int64, c_int64, c_void_p, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_void_p),
+    ]
+    library.lstmq_run_linear.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     return library
 
 
@@ -47,6 +51,18 @@ def _kernels_of(library: ctypes.CDLL | None) -> list[str]:
     """Return the kernels that this processor can run, and that give the known answers here."""
     runnable = [(i, isa) for i, isa in enumerate(KERNEL_ISAS) if library and library.lstmq_can_run(i)]
     return [isa for i, isa in runnable if library and gives_known_answers(library, i, isa)]
+
+
+def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
+    """Return the installed kernels, and the index of one of them.
+
+    Raises:
+        ValueError: if it is not available here.
+    """
+    kernels, available = load_library(), available_isas()[1:]
+    if kernels is None or isa not in available:
+        raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
+    return kernels, KERNEL_ISAS.index(isa)
 
 
 def missing_kernels() -> str:
