@@ -161,8 +161,9 @@ class PackedModel:
         self, isa: str, shape: tuple[int, int], input: Tensor, hidden: Hidden, **tensors: Tensor
     ) -> Hidden:
         """Call a kernel for a window of this shape. ``tensors`` are the fields that differ from call to call."""
-        kernels, available, config = library.load_library(), library.available_isas()[1:], self.config
-        if kernels is None or isa not in available:
+        kernels, config = library.load_library(), self.config
+        if kernels is None or not library.is_available(isa):
+            available = library.available_isas()[1:]
             raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
         ids = copy_tensor("input", input, torch.int64, shape)
         h, c = (copy_tensor("hidden", x, torch.float32, (config.nlayers, shape[1], config.nhid)) for x in hidden)
