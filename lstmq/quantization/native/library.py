@@ -39,18 +39,22 @@ def open_library(path: str) -> ctypes.CDLL:
 
 
 def available_isas() -> list[str]:
-    """Return what can compute here, the slowest first: the reference, and the kernels that this processor can run.
+    """Return what can compute here, the slowest first: the reference, and the kernels that are available."""
+    return [REFERENCE, *filter(is_available, KERNEL_ISAS)]
 
-    A kernel that does not give the known answers is left out, with a warning.
+
+def is_available(isa: str) -> bool:
+    """Return whether a kernel was built, this processor can run it, and it gives the known answers here.
+
+    The first call for a kernel checks its answers, and warns if they are wrong.
     """
-    return [REFERENCE, *_kernels_of(load_library())]
+    library = load_library()
+    return library is not None and isa in KERNEL_ISAS and _is_usable(library, KERNEL_ISAS.index(isa))
 
 
 @cache
-def _kernels_of(library: ctypes.CDLL | None) -> list[str]:
-    """Return the kernels that this processor can run, and that give the known answers here."""
-    runnable = [(i, isa) for i, isa in enumerate(KERNEL_ISAS) if library and library.lstmq_can_run(i)]
-    return [isa for i, isa in runnable if library and gives_known_answers(library, i, isa)]
+def _is_usable(library: ctypes.CDLL, index: int) -> bool:
+    return bool(library.lstmq_can_run(index)) and gives_known_answers(library, index, KERNEL_ISAS[index])
 
 
 def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
@@ -59,8 +63,9 @@ def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
     Raises:
         ValueError: if it is not available here.
     """
-    kernels, available = load_library(), available_isas()[1:]
-    if kernels is None or isa not in available:
+    kernels = load_library()
+    if kernels is None or not is_available(isa):
+        available = available_isas()[1:]
         raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
     return kernels, KERNEL_ISAS.index(isa)
 
@@ -80,9 +85,10 @@ def selected_isa() -> str:
     Raises:
         ValueError: if ``LSTMQ_ISA`` names something that is not available here.
     """
-    available = available_isas()
-    name = os.environ.get(ISA_VARIABLE, available[-1])
-    if name not in available:
+    name = os.environ.get(ISA_VARIABLE)
+    if name is None:
+        return next(filter(is_available, reversed(KERNEL_ISAS)), REFERENCE)
+    if name != REFERENCE and not is_available(name):
         hint = "" if load_library() else f"; int8-native lacks {missing_kernels()}"
-        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available)}, found {name!r}{hint}")
+        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available_isas())}, found {name!r}{hint}")
     return name

@@ -75,7 +75,7 @@ struct kernel {
 extern const struct kernel lstmq_portable;
 #if defined(__x86_64__)
 extern const struct kernel lstmq_avx2, lstmq_avx512_vnni;
-#if defined(LSTMQ_EMULATE) || (defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11)
+#if defined(LSTMQ_EMULATE) || (defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 11)
 #define LSTMQ_AMX /* older compilers do not know AMX */
 #define LSTMQ_AVX_VNNI /* nor the 256-bit VNNI without AVX512 */
 extern const struct kernel lstmq_amx_int8, lstmq_avx_vnni;
@@ -85,7 +85,7 @@ extern const struct kernel lstmq_amx_int8, lstmq_avx_vnni;
 #if defined(__AARCH64EL__) && (defined(__clang__) || __GNUC__ >= 8)
 #define LSTMQ_NEON_DOTPROD /* as above, for dotprod */
 extern const struct kernel lstmq_neon_dotprod;
-#if defined(__clang__) || __GNUC__ >= 10
+#if (defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && __GNUC__ >= 10)
 #define LSTMQ_NEON_I8MM /* as above, for i8mm */
 extern const struct kernel lstmq_neon_i8mm;
 #endif
