@@ -21,6 +21,18 @@ WORKER = ("-P", "-m", "lstmq.gate.worker")  # -P: the current folder may hold an
 Answer = TypeVar("Answer")
 
 
+def pin_process(pid: int, processor: int) -> bool:
+    """Keep a process, 0 for this one, on a processor. Return whether the system allows it.
+
+    It does nothing if the processor is -1.
+    """
+    if processor >= 0 and hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):  # a container may forbid it
+            os.sched_setaffinity(pid, {processor})
+            return True
+    return False
+
+
 class SessionError(ValueError):
     """A session cannot go on: a worker died, hangs, refused a request, or speaks another protocol."""
 
@@ -55,16 +67,20 @@ class Environment:
         variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         return cls(name="there", command=(str(python), *WORKER), variables=variables)
 
-    def start(self) -> "WorkerProcess":
-        """Return a worker, which starts when its ``with`` block is entered."""
-        return WorkerProcess(self)
+    def start(self, processor: int = -1) -> "WorkerProcess":
+        """Return a worker, which starts when its ``with`` block is entered.
+
+        Args:
+            processor: the processor to stay on, where the system allows it; -1 for any.
+        """
+        return WorkerProcess(self, processor)
 
 
 class WorkerProcess:
     """A worker, as a context manager: the process starts on entering and ends on leaving."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, environment: Environment, processor: int = -1) -> None:
+        self._environment, self._processor = environment, processor
         self._hello: Hello | None = None
         self._timed_out = False
 
@@ -83,6 +99,7 @@ class WorkerProcess:
         except OSError as error:
             self._errors.close()
             raise SessionError(f"cannot start {self._environment.command[0]}: {error.strerror}") from None
+        pin_process(self._process.pid, self._processor)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,7 +131,6 @@ class WorkerProcess:
 
     def send(self, do: str, **arguments: Any) -> None:
         """Send a request without waiting. Receive its answer before you send the next one."""
-        _ = self.hello
         request = json.dumps({"do": do, **msgspec.to_builtins(arguments)})
         assert self._process.stdin  # noqa: S101 - it is a pipe
         timeout = self._environment.timeout
@@ -127,6 +143,7 @@ class WorkerProcess:
 
     def receive(self, answer: type[Answer], extra_seconds: float = 0.0) -> Answer:
         """Wait for an answer, for the timeout of the environment and so many seconds more."""
+        _ = self.hello
         return self._convert(self._read_answer(self._environment.timeout + extra_seconds), answer)
 
     def _read_answer(self, timeout: float) -> dict[str, Any]:

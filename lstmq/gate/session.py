@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from lstmq.gate.processes import Environment, SessionError, WorkerProcess
 from lstmq.gate.protocol import Described, Loaded, Timed
@@ -30,6 +31,9 @@ def measure(
 ) -> Recording:
     """Run a session.
 
+    Starting a process takes as long as reading its blocks. So the next one loads meanwhile on another processor, if
+    there is one and the next look is not due.
+
     Args:
         workload: the models and streams that every worker reads.
         plan: what to measure.
@@ -47,8 +51,8 @@ def measure(
     if length < plan.tokens:
         raise ValueError(f"expected a stream of at least {plan.tokens} steps, found {length}")
     plan = replace(plan, columns=workload.speed.stream.columns)
-    with dump_subjects(workload) as files:
-        session = _Session(plan, environments, files, length, workload.loss.stream.tokens)
+    with dump_subjects(workload) as files, ExitStack() as running:
+        session = _Session(plan, environments, files, length, workload.loss.stream.tokens, running)
         for number in range(plan.max_processes):
             for place in session.read_process(number):
                 if on_block:
@@ -62,6 +66,14 @@ def measure(
     return session.recording
 
 
+class _Started(NamedTuple):
+    """The workers with one number, which were told to load. Closing the stack ends them."""
+
+    plan: Plan
+    workers: dict[str, WorkerProcess]
+    stack: ExitStack
+
+
 @dataclass
 class _Session:
     """A session that is being measured.
@@ -72,8 +84,10 @@ class _Session:
         files: the subjects of the workload.
         length: steps of the stream for speed.
         loss_tokens: tokens of the stream for the loss.
+        running: ends all workers when the session ends, however it does.
         recording: what was measured so far; set by the first process.
         wanted: the models that are still read.
+        ahead: the next workers, if they load while others read.
     """
 
     plan: Plan
@@ -81,8 +95,10 @@ class _Session:
     files: SubjectFiles
     length: int
     loss_tokens: int
+    running: ExitStack
     recording: Recording = field(init=False)
     wanted: set[str] = field(init=False)
+    ahead: _Started | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.wanted = {FLOAT32, FLOAT32_COPY, *self.plan.schemes}
@@ -93,14 +109,10 @@ class _Session:
 
         Yields the place of each block after all models have read it.
         """
-        plan = replace(self.plan, schemes=tuple(scheme for scheme in self.plan.schemes if scheme in self.wanted))
-        with ExitStack() as stack:
-            # Both load side by side. Which one starts first alternates, so that only the environment differs.
-            ordered = self.environments if number % 2 else self.environments[::-1]
-            workers = {environment.name: stack.enter_context(environment.start()) for environment in ordered}
-            for worker in workers.values():
-                worker.send("load", subject=self.files.speed, plan=plan, processor=_processor(plan, number))
+        plan, workers, stack = self.ahead or self._start(number)
+        with stack:
             loaded = {name: worker.receive(Loaded) for name, worker in workers.items()}
+            self.ahead = self._start(number + 1, ahead=True) if self._may_load_ahead(number) else None
             if number == 0:
                 self.recording = self._describe(workers, loaded)
             models = self._models_to_read(loaded)
@@ -112,6 +124,29 @@ class _Session:
                         nothing: list[float | None] = [None] * len(slices)
                         seconds.setdefault(model, []).append([] if (name, model) in models else nothing)
             yield from self._read_slices(workers, models, slices)
+
+    def _start(self, number: int, *, ahead: bool = False) -> _Started:
+        """Start the workers with this number, and let them load the models that are wanted now.
+
+        Both load side by side. Workers that load ahead stay on their own processor from the start, so that they do not
+        disturb the workers that read on another one.
+        """
+        plan = replace(self.plan, schemes=tuple(scheme for scheme in self.plan.schemes if scheme in self.wanted))
+        processor = _processor(plan, number)
+        ordered = self.environments if number % 2 else self.environments[::-1]  # so that only the environment differs
+        stack = self.running.enter_context(ExitStack())
+        workers = {
+            environment.name: stack.enter_context(environment.start(processor if ahead else -1))
+            for environment in ordered
+        }
+        for worker in workers.values():
+            worker.send("load", subject=self.files.speed, plan=plan, processor=processor)
+        return _Started(plan, workers, stack)
+
+    def _may_load_ahead(self, number: int) -> bool:
+        """Return whether the next workers have a processor of their own, and are needed whatever a look finds."""
+        processors = {_processor(self.plan, number), _processor(self.plan, number + 1)}
+        return len(processors) > 1 and (number + 1) * self.plan.blocks not in self.plan.looks
 
     def _describe(self, workers: Mapping[str, WorkerProcess], loaded: Mapping[str, Loaded]) -> Recording:
         """Let each worker evaluate the model for the loss. Return a recording without seconds."""

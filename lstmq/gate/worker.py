@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +20,7 @@ from torch import nn
 import lstmq
 from lstmq.comparison import compare_predictions, describe_machine
 from lstmq.errors import one_line
+from lstmq.gate.processes import pin_process
 from lstmq.gate.protocol import PROTOCOL, Described, Hello, Loaded, SubjectFile, Timed
 from lstmq.gate.recording import FLOAT32_COPY, Plan
 from lstmq.gate.transfer import load_subject
@@ -66,7 +66,7 @@ class Worker:
         self.float32 = loaded.model
         quantized, self.absent = self._quantize_all(loaded, plan.schemes)
         self.models = {FLOAT32: loaded.model, FLOAT32_COPY: loaded.model, **quantized}
-        pinned = _pin_to(processor)  # only now, because the workers of a pair load side by side
+        pinned = pin_process(0, processor)  # only now, because the workers of a pair load side by side
         for name in self.models:
             self.move(name)  # close to that processor; memory that a file was read into is 1 to 2 % slower than a copy
         return Loaded(machine=describe_machine(plan.engine), models=[*self.models], absent=self.absent, pinned=pinned)
@@ -118,15 +118,6 @@ class Worker:
             models=[*self.models],
             absent=self.absent,
         )
-
-
-def _pin_to(processor: int) -> bool:
-    """Keep this process on a processor. Return whether the system allows it."""
-    if processor >= 0 and hasattr(os, "sched_setaffinity"):
-        with suppress(OSError):  # a container may forbid it
-            os.sched_setaffinity(0, {processor})
-            return True
-    return False
 
 
 def serve(requests: IO[str], answers: IO[str], worker: Worker | None = None) -> None:

@@ -37,7 +37,7 @@ class FakeEnvironment:
     started: int = 0
     alive: set[int] = field(default_factory=set)
 
-    def start(self):
+    def start(self, processor=-1):
         self.started += 1
         return FakeWorker(self, self.started - 1)
 
@@ -58,7 +58,8 @@ class FakeWorker:
 
     def send(self, do, **arguments):
         assert self not in self.environment.waiting
-        assert do not in ("time", "move") or not self.environment.waiting
+        later = all(worker.number == self.number + 1 for worker in self.environment.waiting)
+        assert do not in ("time", "move") or later  # the next workers may load, and no other
         self.environment.waiting.append(self)
         self.request = do, arguments
 

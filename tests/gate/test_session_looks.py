@@ -77,3 +77,40 @@ def test_scheme_that_works_in_the_first_process_only_ends_the_session(monkeypatc
     monkeypatch.setattr(FakeWorker, "load", load_once)
     with pytest.raises(SessionError, match="int8 worked in the first process here, and then did not: out of memory"):
         measure(WORKLOAD, PLAN, [FakeEnvironment("here", [], [])], lambda recording: SPEEDUP)
+
+
+@pytest.mark.parametrize(
+    ("processors", "threads", "ahead"), [({0, 1}, 1, [2, 4]), ({3, 5, 7}, 1, [2, 4]), ({0}, 1, []), ({0, 1}, 2, [])]
+)
+def test_next_workers_load_on_another_processor_while_others_read(monkeypatch, processors, threads, ahead):
+    """They are not started before a look, because nothing may be left to read after it."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: processors, raising=False)
+    plan = replace(PLAN, looks=(2, 4, 5), blocks=1, threads=threads)
+    started, start = [], FakeEnvironment.start
+
+    def note_and_start(self, processor=-1):
+        started.append((self.started + 1, processor, {number + 1 for number in self.alive}))
+        return start(self, processor)
+
+    monkeypatch.setattr(FakeEnvironment, "start", note_and_start)
+    measure_fake(plan, names=("here",))
+    assert [number for number, *_ in started] == [1, 2, 3, 4, 5]
+    assert [number for number, processor, _ in started if processor != -1] == ahead
+    assert [number for number, _, alive in started if alive == {number - 1}] == ahead
+    assert all(
+        processor in {-1, sorted(processors)[(number - 1) % len(processors)]} for number, processor, _ in started
+    )
+
+
+def test_workers_that_load_ahead_end_with_a_session_that_fails(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    environment = FakeEnvironment("here", [], [])
+
+    def fail(self, **arguments):
+        assert environment.alive == {0, 1}
+        raise SessionError("no answer")
+
+    monkeypatch.setattr(FakeWorker, "time", fail)
+    with pytest.raises(SessionError, match="no answer"):
+        measure(WORKLOAD, replace(PLAN, looks=(9,), blocks=3), [environment], lambda recording: SPEEDUP)
+    assert not environment.alive
