@@ -10,7 +10,9 @@ from .model import perplexity as perplexity
 from .model import repackage_hidden as repackage_hidden
 from .model import save_checkpoint as save_checkpoint
 from .quantization import SCHEMES as SCHEMES
+from .quantization import load_int8 as load_int8
 from .quantization import quantize as quantize
+from .quantization import save_int8 as save_int8
 from .text import Corpus as Corpus
 from .text import Dictionary as Dictionary
 from .text import Stream as Stream

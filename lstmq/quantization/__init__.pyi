@@ -5,6 +5,8 @@ from .coverage import quantized_share as quantized_share
 from .engines import check_engine as check_engine
 from .engines import default_engine as default_engine
 from .engines import using_engine as using_engine
+from .native import load_int8 as load_int8
+from .native import save_int8 as save_int8
 from .schemes import ALL as ALL
 from .schemes import FLOAT32 as FLOAT32
 from .schemes import SCHEMES as SCHEMES

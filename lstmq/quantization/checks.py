@@ -37,19 +37,22 @@ def _ancestors(name: str) -> Iterator[str]:
         yield name
 
 
-def check_modules(model: nn.Module, types: tuple[type[nn.Module], ...], kept: Collection[str] = ()) -> None:
+def check_modules(
+    model: nn.Module, types: tuple[type[nn.Module], ...], kept: Collection[str] = (), may_be_root: bool = False
+) -> None:
     """Check that a model contains modules of these types, all in float32.
 
     Args:
         model: float32.
         types: what the scheme quantizes.
         kept: names of the modules that stay float32.
+        may_be_root: whether the model itself may be of such a type.
 
     Raises:
-        QuantizationError: if it does not, or is of such a type itself.
+        QuantizationError: if it does not, or is of such a type itself and may not be.
     """
     kind = type(model).__name__
-    if isinstance(model, types):
+    if isinstance(model, types) and not may_be_root:
         raise QuantizationError(f"the model itself is of type {kind}, which torch cannot replace: put it in a module")
     found = [(name, part) for name, part in _of_types(model, types, kept) if any(True for _ in part.parameters())]
     if not found:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lstmq.model import EngineModel
+from lstmq.quantization.native import Int8Module
 from lstmq.quantization.schemes import SCHEMES
 
 
@@ -62,6 +64,8 @@ def describe_coverage(model: nn.Module, quantized: nn.Module, scheme: str) -> Co
         >>> print(describe_coverage(model, quantize(model, "int8"), "int8"))
         66% of the weights are quantized: LSTM rnn, Linear decoder; float32: Embedding encoder
     """
+    # An engine's model is of another kind, whose modules have no counterparts.
+    is_whole = isinstance(quantized, EngineModel) and "Module" not in SCHEMES[scheme].quantizes
     parts: dict[bool, list[Part]] = {True: [], False: []}
     weights: dict[int, int] = {}
     left: set[int] = set()
@@ -70,7 +74,7 @@ def describe_coverage(model: nn.Module, quantized: nn.Module, scheme: str) -> Co
         if not sum(own.values()):
             continue
         kind = type(module).__name__
-        stays = kind not in SCHEMES[scheme].quantizes if _is_whole(scheme) else _stays_float32(quantized, name)
+        stays = kind not in SCHEMES[scheme].quantizes if is_whole else _stays_float32(quantized, name)
         parts[not stays].append(Part(name=name, kind=kind, weights=sum(own.values())))
         weights |= own
         if stays:
@@ -85,15 +89,12 @@ def quantized_share(model: nn.Module, quantized: nn.Module, scheme: str) -> floa
     return describe_coverage(model, quantized, scheme).share
 
 
-def _is_whole(scheme: str) -> bool:
-    """Return whether the scheme makes a model of another kind, whose modules have no counterparts."""
-    return SCHEMES[scheme].language_models_only and "Module" not in SCHEMES[scheme].quantizes
-
-
 def _stays_float32(quantized: nn.Module, name: str) -> bool:
     try:
         module = quantized.get_submodule(name)
     except AttributeError:
+        return False
+    if isinstance(module, Int8Module):  # its scales and biases are float32
         return False
     return any(weight.dtype is torch.float32 and weight.numel() for weight in module.parameters(recurse=False))
 

@@ -26,11 +26,23 @@ def check_eager(scheme: str) -> None:
 
 
 def _is_eager() -> bool:
-    if getattr(torch.compiler, "is_compiling", bool)():  # old versions of torch do not have it
-        return False  # at once, because torch.compile may not understand the other calls
-    is_tracing = torch._C._get_tracing_state() is not None
-    is_transforming = torch._C._functorch.peek_interpreter_stack() is not None
-    return not (is_tracing or is_transforming or _get_current_dispatch_mode())
+    # First whether it compiles, because torch.compile may not understand the other calls.
+    return not (is_compiling() or is_transforming() or has_dispatch_mode())
+
+
+def is_compiling() -> bool:
+    """Return whether torch.compile or torch.export records what runs now."""
+    return bool(getattr(torch.compiler, "is_compiling", bool)())  # old versions of torch do not have it
+
+
+def is_transforming() -> bool:
+    """Return whether torch traces what runs now for TorchScript, or transforms it, as vmap does."""
+    return torch._C._get_tracing_state() is not None or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def has_dispatch_mode() -> bool:
+    """Return whether something sees every operator of torch, such as the mode of fake tensors."""
+    return _get_current_dispatch_mode() is not None
 
 
 @contextmanager

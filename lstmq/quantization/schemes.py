@@ -74,6 +74,7 @@ def _onnx(summary: str, *operators: str, default: bool = False) -> Scheme:
 
 
 TORCH_AO_TYPES = ("LSTM", "GRU", "LSTMCell", "GRUCell", "RNNCell", "Linear")  # torch.ao has no int8 nn.RNN
+NATIVE_TYPES = ("LSTM", "GRU", "LSTMCell", "GRUCell", "Linear", "Embedding")
 
 SCHEMES: Mapping[str, Scheme] = {
     "int8": _torch_ao("LSTM and linear layers in int8"),
@@ -93,9 +94,9 @@ SCHEMES: Mapping[str, Scheme] = {
     ),
     "int8-native": Scheme(
         "everything in int8, with our own kernels",
-        _lazy("native", "quantize_native"),
+        _lazy("native", "quantize_int8"),
+        quantizes=NATIVE_TYPES,
         slow_without=_lazy("native", "missing_kernels"),
-        language_models_only=True,
     ),
     "ort-fp32": _onnx("float32 in ONNX Runtime"),
     "ort-int8": _onnx("everything in int8 in ONNX Runtime", "LSTM", "MatMul", "Gather", default=True),
@@ -156,8 +157,8 @@ def quantize(
     """Return a quantized copy of a model, in evaluation mode. The model itself does not change.
 
     Args:
-        model: float32, with recurrent, linear or embedding modules inside it. The schemes ``bf16-compile``,
-            ``int8-native`` and ``ort-*`` accept only an :class:`~lstmq.LSTMModel`.
+        model: float32, with recurrent, linear or embedding modules inside it; for ``int8-native``, it may be one. The
+            schemes ``bf16-compile`` and ``ort-*`` accept only an :class:`~lstmq.LSTMModel`.
         scheme: a key of :data:`~lstmq.SCHEMES`.
         engine: torch's backend for int8 products: x86, fbgemm, onednn or qnnpack. The copy uses this engine from now
             on; torch's own setting does not change. The default is torch's own setting.

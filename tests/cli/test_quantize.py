@@ -41,7 +41,7 @@ def test_generate_from_the_file_prints_the_text_of_the_scheme(path):
     ("arguments", "message"),
     [
         (["compare", "--checkpoint", "{}"], "expected a float32 checkpoint to compare with, found "),
-        (["quantize", "--checkpoint", "{}", "--out", "x"], "int8-native needs an LSTMModel, found NativeModel"),
+        (["quantize", "--checkpoint", "{}", "--out", "x"], "nothing to quantize: NativeModel"),
         (["evaluate", "--scheme", "int8", "--checkpoint", "{}"], "nothing to quantize: NativeModel"),
         (["evaluate", "--corpus", "corpus", "--checkpoint", "{}"], "2,750 words"),
         (["quantize", "--out", "no/where"], "no such folder to write to"),

@@ -137,8 +137,8 @@ def test_scheme_that_fails_is_left_out_with_its_reason(workload, monkeypatch, af
 
 def test_comparison_of_schemes_that_all_fail_is_an_error(workload):
     subject = Subject(model=nn.Sequential(nn.Embedding(30, 30)), stream=workload.speed.stream, origin="")
-    with pytest.raises(QuantizationError, match=r"int8 failed: nothing to .*; int8-native failed: .* LSTMModel"):
-        compare(Workload(speed=subject, loss=subject), ["int8", "int8-native"], bptt=7)
+    with pytest.raises(QuantizationError, match=r"int8 failed: nothing to .*; ort-int8 failed: .* LSTMModel"):
+        compare(Workload(speed=subject, loss=subject), ["int8", "ort-int8"], bptt=7)
 
 
 def test_losses_that_are_not_finite_name_their_model(workload, monkeypatch):

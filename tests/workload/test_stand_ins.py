@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lstmq import SCHEMES, compare, quantize
+from stand_in_errors import errors, outputs
 from stand_ins import MAKERS, make_case
 
 BPTT = 5
@@ -60,4 +61,24 @@ def test_compare_gives_the_loss_of_a_plain_loop_under_every_scheme_or_one_line(n
         assert row.loss == pytest.approx(expected, **rounding), row.name
     assert rows.left_out.keys() == SCHEMES.keys() - {row.name for row in rows}
     assert all("\n" not in reason for reason in rows.left_out.values())
-    assert {"int8-native", "ort-int8"} <= rows.left_out.keys()
+    assert {"int8", "int8-native"} <= {row.name for row in rows}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_int8_native_is_nearer_to_float32_than_torch_ao_is(name):
+    found = errors(name, full=False)
+    assert 0 < found["int8-native"] <= found["int8"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(torch.library, "custom_op"), reason="torch before 2.4 has no operators in Python")
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace the builtin:UserWarning")
+@pytest.mark.parametrize("name", MAKERS)
+def test_compiled_model_in_int8_gives_the_bits_of_eager_mode(name):
+    case = make_case(name)
+    quantized = quantize(case.model.eval(), "int8-native")
+    expected = outputs(case, quantized)
+    torch._dynamo.reset()
+    compiled = torch.compile(quantized, backend="aot_eager")
+    assert torch.equal(outputs(case, compiled), expected)

@@ -1,4 +1,5 @@
 from . import loops as loops
+from .conversion import quantize_int8 as quantize_int8
 from .file import is_native_file as is_native_file
 from .file import load_native as load_native
 from .file import save_native as save_native
@@ -7,3 +8,6 @@ from .library import missing_kernels as missing_kernels
 from .library import selected_isa as selected_isa
 from .model import NativeModel as NativeModel
 from .model import quantize_native as quantize_native
+from .model_file import load_int8 as load_int8
+from .model_file import save_int8 as save_int8
+from .modules import Int8Module as Int8Module

@@ -4,6 +4,7 @@ The tensors are those of :func:`~lstmq.quantization.native.weights.state_spec`. 
 version, the model's configuration as JSON, and a hash of the dictionary.
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def load_native(path: Path, dictionary: Dictionary) -> NativeModel:
         config = _read_config(metadata.get("config", ""))
         state = load_file(path)
         check_state(state, config)
-        _check_values(state)
+        check_values(state)
     if metadata.get("vocabulary") != _vocabulary_hash(dictionary) or config.ntoken != len(dictionary):
         raise ValueError(
             f"{path} is of another vocabulary: it knows {config.ntoken:,} words, others than the corpus has"
@@ -96,12 +97,12 @@ def _read_config(text: str) -> ModelConfig:
         raise ValueError(f"expected a model configuration, found {text[:80]!r}: {one_line(error)}") from None
 
 
-def _check_values(state: dict[str, Tensor]) -> None:
-    """Raise ``ValueError`` unless all values are in the range that the kernels expect."""
+def check_values(state: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` unless all integers, scales and biases are in the range that the kernels expect."""
     for name, tensor in state.items():
-        if tensor.dtype == torch.int8 and int(tensor.min()) < -127:
+        if tensor.dtype == torch.int8 and (tensor < -127).any():
             raise ValueError(f"{name}: expected integers from -127 to 127, found -128")
         if tensor.dtype == torch.float32 and not tensor.isfinite().all():
             raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
-        if name.endswith("scale") and (tensor < 0).any():
+        if name.rpartition(".")[2].startswith("scale") and (tensor < 0).any():
             raise ValueError(f"{name}: expected scales of at least 0, found a negative one")

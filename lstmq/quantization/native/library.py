@@ -10,10 +10,13 @@ from ctypes import c_int, c_int64, c_void_p
 from functools import cache
 from importlib.util import find_spec
 
+from lstmq.quantization.native.known_answers import gives_known_answers
+
 REFERENCE, PORTABLE = "reference", "portable"
-# The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it.
-KERNEL_ISAS = (PORTABLE, "avx2", "avx512_vnni", "amx_int8")
+# The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it that can run where it can.
+KERNEL_ISAS = (PORTABLE, "avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon_dotprod", "neon_i8mm")
 ISA_VARIABLE = "LSTMQ_ISA"
+NO_MEMORY = -2  # what the functions of csrc/ return if there is none
 
 
 @cache
@@ -26,20 +29,45 @@ def load_library() -> ctypes.CDLL | None:
 def open_library(path: str) -> ctypes.CDLL:
     """Return the kernels in a shared library."""
     library = ctypes.CDLL(path)
-    library.lstmq_workspace_size.argtypes = [c_void_p, c_int64, c_int64]
-    library.lstmq_workspace_size.restype = c_int64
     library.lstmq_read_window.argtypes = [c_void_p, c_int, c_void_p]
+    library.lstmq_run_recurrent.argtypes = [
+        *(c_void_p, c_int, c_int64, c_int64, c_int64, c_void_p, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_void_p),
+    ]
+    library.lstmq_run_linear.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     return library
 
 
 def available_isas() -> list[str]:
-    """Return what can compute here, the slowest first: the reference, and the kernels that this processor can run."""
-    return [REFERENCE, *_kernels_of(load_library())]
+    """Return what can compute here, the slowest first: the reference, and the kernels that are available."""
+    return [REFERENCE, *filter(is_available, KERNEL_ISAS)]
+
+
+def is_available(isa: str) -> bool:
+    """Return whether a kernel was built, this processor can run it, and it gives the known answers here.
+
+    The first call for a kernel checks its answers, and warns if they are wrong.
+    """
+    library = load_library()
+    return library is not None and isa in KERNEL_ISAS and _is_usable(library, KERNEL_ISAS.index(isa))
 
 
 @cache
-def _kernels_of(library: ctypes.CDLL | None) -> list[str]:
-    return [isa for index, isa in enumerate(KERNEL_ISAS) if library and library.lstmq_can_run(index)]
+def _is_usable(library: ctypes.CDLL, index: int) -> bool:
+    return bool(library.lstmq_can_run(index)) and gives_known_answers(library, index, KERNEL_ISAS[index])
+
+
+def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
+    """Return the installed kernels, and the index of one of them.
+
+    Raises:
+        ValueError: if it is not available here.
+    """
+    kernels = load_library()
+    if kernels is None or not is_available(isa):
+        available = available_isas()[1:]
+        raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
+    return kernels, KERNEL_ISAS.index(isa)
 
 
 def missing_kernels() -> str:
@@ -57,9 +85,10 @@ def selected_isa() -> str:
     Raises:
         ValueError: if ``LSTMQ_ISA`` names something that is not available here.
     """
-    available = available_isas()
-    name = os.environ.get(ISA_VARIABLE, available[-1])
-    if name not in available:
+    name = os.environ.get(ISA_VARIABLE)
+    if name is None:
+        return next(filter(is_available, reversed(KERNEL_ISAS)), REFERENCE)
+    if name != REFERENCE and not is_available(name):
         hint = "" if load_library() else f"; int8-native lacks {missing_kernels()}"
-        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available)}, found {name!r}{hint}")
+        raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available_isas())}, found {name!r}{hint}")
     return name

@@ -19,19 +19,32 @@ class QuantizedRows(NamedTuple):
     scale: Tensor  # float32, shape (rows,)
 
 
-class LSTMLayer(NamedTuple):
-    """The weights of one LSTM layer. The gates are in torch's order: i, f, g, o."""
+class RecurrentWeights(NamedTuple):
+    """The weights of one direction of one recurrent layer, or of a cell.
 
-    input: QuantizedRows  # 4 * nhid rows; width ninp in the first layer, nhid in the others
-    recurrent: QuantizedRows  # 4 * nhid rows of nhid
-    bias: Tensor  # float32, shape (4 * nhid,), the sum of torch's two biases
+    The gates are in torch's order: i, f, g, o of an LSTM; r, z, n of a GRU. An LSTM has ``gates = 4``, a GRU 3.
+    ``width`` is what the layer returns: ``proj_size`` if there is one, or else ``hidden_size``.
+    """
+
+    input: QuantizedRows  # gates * hidden_size rows of input_size
+    recurrent: QuantizedRows  # gates * hidden_size rows of width
+    bias: Tensor  # float32, shape (gates * hidden_size,): torch's two biases added; of a GRU's n, only the input's bias
+    new_bias: Tensor | None = None  # of a GRU: float32, shape (hidden_size,), the bias of n that r multiplies
+    projection: QuantizedRows | None = None  # of an LSTM with proj_size: proj_size rows of hidden_size
+
+
+class LinearWeights(NamedTuple):
+    """The weights of a linear layer."""
+
+    rows: QuantizedRows  # out_features rows of in_features
+    bias: Tensor  # float32, shape (out_features,)
 
 
 class Weights(NamedTuple):
     """All weights of a model. In a tied model, encoder and decoder are the same tensors."""
 
     encoder: QuantizedRows  # ntoken rows of ninp
-    layers: list[LSTMLayer]
+    layers: list[RecurrentWeights]
     decoder: QuantizedRows  # ntoken rows of nhid
     decoder_bias: Tensor  # float32, shape (ntoken,)
 
@@ -137,7 +150,7 @@ def weights_from_state(state: Mapping[str, Tensor], config: ModelConfig) -> Weig
         return QuantizedRows(state[f"{name}.weight"], state[f"{name}.scale"])
 
     layers = [
-        LSTMLayer(rows(f"layers.{i}.input"), rows(f"layers.{i}.recurrent"), state[f"layers.{i}.input.bias"])
+        RecurrentWeights(rows(f"layers.{i}.input"), rows(f"layers.{i}.recurrent"), state[f"layers.{i}.input.bias"])
         for i in range(config.nlayers)
     ]
     return Weights(rows("encoder"), layers, rows("encoder" if config.tied else "decoder"), state["decoder.bias"])

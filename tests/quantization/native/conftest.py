@@ -1,7 +1,8 @@
 """Fixtures for int8-native: the installed kernels, the same compiled for tests, and emulated ones.
 
-Emulation replaces the AVX512 and AMX intrinsics by plain C. It tests their arithmetic on processors that do not have
-them, but not their speed. The variable ``SANITIZE`` holds compiler flags; with it, all kernels are compiled for tests.
+Emulation replaces the intrinsics of AVX-VNNI, AVX512 and AMX by plain C. It tests their arithmetic on processors that
+do not have them, but not their speed. Variables select what else is compiled for tests: ``SANITIZE`` holds compiler
+flags, ``COMPILER`` a compiler, and ``ARM64_COMPILER`` and ``ARM64_EMULATOR`` what runs the kernels for arm64 here.
 """
 
 import ctypes
@@ -14,28 +15,39 @@ from pathlib import Path
 import pytest
 import torch
 
+from kernel_driver import Driver
+from kernel_objects import SOURCES, package_flags
 from lstmq.quantization.native import library
 
 FOLDER = Path(__file__).parent
-SOURCES = FOLDER.parents[2] / "lstmq" / "quantization" / "native" / "csrc"
-SANITIZE = os.environ.get("SANITIZE", "").split()
-FLAGS = "-O2 -std=gnu11 -ffp-contract=off -fno-trapping-math -fno-math-errno -fPIC -shared".split()
+SANITIZE, COMPILER = os.environ.get("SANITIZE", "").split(), os.environ.get("COMPILER", "")
+FLAGS = "-O2 -std=gnu11 -ffp-contract=off -fno-trapping-math -fno-math-errno".split()
 FLAGS += "-Wall -Wextra -Werror -Wno-unknown-pragmas".split()
 KERNELS = library.available_isas()[1:]
-SLOW_KERNELS = [pytest.param(isa, marks=pytest.mark.slow) for isa in KERNELS] if SANITIZE else KERNELS
-EMULATED = [pytest.param(f"emulated {isa}", marks=pytest.mark.slow) for isa in ("avx512_vnni", "amx_int8")]
-assert KERNELS or not SANITIZE, "nothing to check: the kernels were not built"
+COMPILED = bool(SANITIZE or COMPILER)  # test no installed kernels
+SLOW_KERNELS = [pytest.param(isa, marks=pytest.mark.slow) for isa in KERNELS] if COMPILED else KERNELS
+EMULATED = [pytest.param(f"emulated {isa}", marks=pytest.mark.slow) for isa in ("avx_vnni", "avx512_vnni", "amx_int8")]
+# The compiler's command and the emulator's. `tox -e arm64` sets them.
+ARM64_COMPILER, ARM64_EMULATOR = (os.environ.get(name, "").split() for name in ("ARM64_COMPILER", "ARM64_EMULATOR"))
+ARM64 = [f"arm64 {isa}" for isa in (library.PORTABLE, "neon_dotprod", "neon_i8mm")] if ARM64_COMPILER else []
+assert KERNELS or not COMPILED, "nothing to check: the kernels were not built"
 
 
-def compile_kernels(folder, *flags):
-    """Compile ``csrc/`` and ``stages.c`` to a library. Every warning is an error."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
+def compile_kernels(folder, *flags, sources=SOURCES):
+    """Compile ``csrc/``, or a copy of it, and ``stages.c`` to a library, and load it."""
+    compiler = COMPILER or shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
-    sources = [path for path in sorted(SOURCES.glob("*.c")) if path.name != "module.c"]
-    command = [compiler, *FLAGS, *SANITIZE, *flags, f"-I{SOURCES}", "-o", folder / "kernels.so"]
+    path = compile_c([compiler], ["-fPIC", "-shared", *SANITIZE, *flags], folder / "kernels.so", folder=sources)
+    return library.open_library(str(path))
+
+
+def compile_c(compiler, flags, path, *sources, folder=SOURCES):
+    """Compile ``csrc/``, ``stages.c`` and more sources to a file, and return it. Every warning is an error."""
+    sources = [*(path for path in sorted(folder.glob("*.c")) if path.name != "module.c"), *sources]
+    command = [*compiler, *FLAGS, *flags, f"-I{folder}", "-o", path]
     subprocess.run([*command, *sources, FOLDER / "stages.c", "-lm"], check=True)
-    return library.open_library(str(folder / "kernels.so"))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +56,43 @@ def compiled(tmp_path_factory):
     return compile_kernels(tmp_path_factory.mktemp("compiled"))
 
 
+@pytest.fixture
+def compile_changed(tmp_path):
+    """A function that compiles the kernels after changes: in a file of ``csrc/``, a text becomes another."""
+
+    def compile_copy(changes, *flags):
+        folder = shutil.copytree(SOURCES, tmp_path / "csrc")
+        for file, old, new in changes:
+            text = (folder / file).read_text(encoding="utf-8")
+            assert text.count(old) == 1
+            (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+        return compile_kernels(tmp_path, *flags, sources=folder)
+
+    return compile_copy
+
+
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory):
-    """The kernels, compiled with emulated AVX512 and AMX intrinsics."""
+    """The kernels, compiled with emulated intrinsics."""
     if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("AVX512 and AMX are emulated on x86-64 only")
+        pytest.skip("intrinsics are emulated on x86-64 only")
     return compile_kernels(tmp_path_factory.mktemp("emulated"), f'-DLSTMQ_EMULATE="{FOLDER / "emulated.h"}"')
+
+
+@pytest.fixture(scope="session")
+def arm64_driver(tmp_path_factory):
+    """The program ``driver.c`` with the kernels, compiled for arm64."""
+    if not ARM64_COMPILER:
+        pytest.skip("needs a compiler for arm64: run tox -e arm64")
+    program = tmp_path_factory.mktemp("arm64") / "driver"
+    return compile_c(ARM64_COMPILER, [*package_flags(), "-static"], program, FOLDER / "driver.c")
+
+
+@pytest.fixture(scope="session")
+def arm64(arm64_driver):
+    """The kernels for arm64, in an emulated processor that has all its instruction sets."""
+    with Driver([*ARM64_EMULATOR, "-cpu", "max", arm64_driver]) as driver:
+        yield driver
 
 
 @pytest.fixture(params=[*SLOW_KERNELS, *EMULATED])
@@ -59,20 +102,28 @@ def isa(request, monkeypatch):
     if name != request.param:
         kernels = request.getfixturevalue("emulated")
     else:
-        kernels = request.getfixturevalue("compiled") if SANITIZE else library.load_library()
+        kernels = request.getfixturevalue("compiled") if COMPILED else library.load_library()
     monkeypatch.setattr(library, "load_library", lambda: kernels)
     monkeypatch.setenv(library.ISA_VARIABLE, name)
     return name
 
 
-@pytest.fixture(params=[*KERNELS, *EMULATED])
-def call_stage(request):
-    """A function that calls a function of ``stages.c`` with one kernel. It passes tensors as pointers."""
-    name = request.param.removeprefix("emulated ")
-    kernels = request.getfixturevalue("compiled" if name == request.param else "emulated")
+@pytest.fixture(params=[*KERNELS, *EMULATED, *ARM64])
+def run_stage(request):
+    """A function that runs a stage of ``stages.c`` with one kernel: its name, then its numbers and tensors."""
+    where, _, isa = request.param.rpartition(" ")
+    if where == "arm64":
+        driver = request.getfixturevalue("arm64")
 
-    def call(function, *arguments):
-        pointers = [ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else x for x in arguments]
-        getattr(kernels, function)(library.KERNEL_ISAS.index(name), *pointers)
+        def run(name, *arguments):
+            assert driver.run_stage(name, isa, *arguments) == 0
 
-    return call
+        return run
+    kernels = request.getfixturevalue("emulated" if where else "compiled")
+
+    def run(name, *arguments):
+        numbers = [x.data_ptr() if isinstance(x, torch.Tensor) else x for x in arguments]
+        array = (ctypes.c_int64 * len(numbers))(*numbers)
+        assert kernels.lstmq_run_stage(name.encode(), library.KERNEL_ISAS.index(isa), array) == 0
+
+    return run

@@ -1,4 +1,4 @@
-/* The AVX512 and AMX intrinsics that the kernels use, in plain C, as Intel's manual describes the instructions. They
+/* The intrinsics of AVX-VNNI, AVX512 and AMX that the kernels use, in plain C, as Intel's manual describes the instructions. They
  * let these kernels run on any x86-64 processor. */
 #include <stdint.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 /* Not inlined, because the kernels unroll their loops, and compiling all the copies takes long. */
 #define EMULATED static __attribute__((noinline, unused))
 
-/* AVX512: vectors are arrays of 16 lanes. */
+/* AVX512 and AVX-VNNI: vectors are arrays of lanes. avx_vnni.c uses no real intrinsic, so these names are free. */
 
 typedef struct {
     int32_t lane[16];
@@ -16,46 +16,52 @@ typedef struct {
 typedef struct {
     float lane[16];
 } __m512;
+typedef struct {
+    int32_t lane[8];
+} __m256i;
+typedef struct {
+    float lane[8];
+} __m256;
 
-#define EMULATE(type, name, parameters, value)                 \
-    EMULATED type name parameters {                            \
-        type result;                                           \
-        for (int i = 0; i < 16; i++) result.lane[i] = (value); \
-        return result;                                         \
+#define EMULATE(type, name, parameters, value)                                                     \
+    EMULATED type name parameters {                                                                \
+        type result;                                                                               \
+        for (size_t i = 0; i < sizeof result / sizeof *result.lane; i++) result.lane[i] = (value); \
+        return result;                                                                             \
     }
-EMULATE(__m512i, _mm512_setzero_si512, (void), 0)
-EMULATE(__m512i, _mm512_set1_epi32, (int32_t x), x)
-EMULATE(__m512i, _mm512_xor_si512, (__m512i a, __m512i b), a.lane[i] ^ b.lane[i])
-EMULATE(__m512i, _mm512_sub_epi32, (__m512i a, __m512i b), a.lane[i] - b.lane[i])
-EMULATE(__m512i, _mm512_slli_epi32, (__m512i a, unsigned count), (int32_t)((uint32_t)a.lane[i] << count))
-EMULATE(__m512, _mm512_set1_ps, (float x), x)
-EMULATE(__m512, _mm512_cvtepi32_ps, (__m512i a), (float)a.lane[i])
-EMULATE(__m512, _mm512_mul_ps, (__m512 a, __m512 b), a.lane[i] * b.lane[i])
-EMULATE(__m512, _mm512_add_ps, (__m512 a, __m512 b), a.lane[i] + b.lane[i])
-
-EMULATED __m512i _mm512_loadu_si512(const void *from) {
-    __m512i result;
-    memcpy(&result, from, sizeof result);
-    return result;
-}
-
-EMULATED __m512 _mm512_loadu_ps(const void *from) {
-    __m512 result;
-    memcpy(&result, from, sizeof result);
-    return result;
-}
-
-EMULATED void _mm512_storeu_ps(void *to, __m512 a) { memcpy(to, &a, sizeof a); }
-
+#define EMULATE_LOAD(type, name, from)          \
+    EMULATED type name(from const *memory) {    \
+        type result;                            \
+        memcpy(&result, memory, sizeof result); \
+        return result;                          \
+    }
 /* a's bytes are unsigned, b's are signed. The kernels never let the sum overflow; -fsanitize checks that. */
-EMULATED __m512i _mm512_dpbusd_epi32(__m512i sums, __m512i a, __m512i b) {
-    uint8_t u[64];
-    int8_t s[64];
-    memcpy(u, &a, sizeof u);
-    memcpy(s, &b, sizeof s);
-    for (int i = 0; i < 64; i++) sums.lane[i / 4] += u[i] * s[i];
-    return sums;
-}
+#define EMULATE_DPBUSD(type, name)                                             \
+    EMULATED type name(type sums, type a, type b) {                            \
+        uint8_t u[sizeof a];                                                   \
+        int8_t s[sizeof b];                                                    \
+        memcpy(u, &a, sizeof u);                                               \
+        memcpy(s, &b, sizeof s);                                               \
+        for (size_t i = 0; i < sizeof u; i++) sums.lane[i / 4] += u[i] * s[i]; \
+        return sums;                                                           \
+    }
+#define EMULATE_VECTORS(width, integers, floats)                                                              \
+    EMULATE(integers, _mm##width##_setzero_si##width, (void), 0)                                              \
+    EMULATE(integers, _mm##width##_set1_epi32, (int32_t x), x)                                                \
+    EMULATE(integers, _mm##width##_xor_si##width, (integers a, integers b), a.lane[i] ^ b.lane[i])            \
+    EMULATE(integers, _mm##width##_sub_epi32, (integers a, integers b), a.lane[i] - b.lane[i])                \
+    EMULATE(integers, _mm##width##_slli_epi32, (integers a, unsigned n), (int32_t)((uint32_t)a.lane[i] << n)) \
+    EMULATE(floats, _mm##width##_set1_ps, (float x), x)                                                       \
+    EMULATE(floats, _mm##width##_cvtepi32_ps, (integers a), (float)a.lane[i])                                 \
+    EMULATE(floats, _mm##width##_mul_ps, (floats a, floats b), a.lane[i] * b.lane[i])                         \
+    EMULATE(floats, _mm##width##_add_ps, (floats a, floats b), a.lane[i] + b.lane[i])                         \
+    EMULATE_LOAD(floats, _mm##width##_loadu_ps, float)                                                        \
+    EMULATE_LOAD(integers, _mm##width##_loadu_si##width, void)                                                \
+    EMULATED void _mm##width##_storeu_ps(float *to, floats a) { memcpy(to, &a, sizeof a); }
+EMULATE_VECTORS(512, __m512i, __m512)
+EMULATE_VECTORS(256, __m256i, __m256)
+EMULATE_DPBUSD(__m512i, _mm512_dpbusd_epi32)
+EMULATE_DPBUSD(__m256i, _mm256_dpbusd_avx_epi32)
 
 /* AMX: each thread has eight tiles. */
 

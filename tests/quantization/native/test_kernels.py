@@ -3,9 +3,6 @@
 ``conftest.py`` says which kernels are tested, and how those that this processor cannot run are emulated.
 """
 
-import ctypes
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,8 +12,7 @@ from hypothesis import strategies as st
 from lstmq import LSTMModel, ModelConfig
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.model import quantize_native
-from lstmq.quantization.native.packing import BLOCK, DEPTH, pack_matrix
-from lstmq.quantization.native.weights import QuantizedRows, weights_from_state
+from lstmq.quantization.native.weights import weights_from_state
 from strategies import random_ids, seeds
 
 # The fixtures select a kernel; examples do not change it.
@@ -87,43 +83,6 @@ def test_kernel_returns_the_bits_of_the_reference_at_tutorial_width(isa):
     logits, after = model(ids, model.init_hidden(2))
     assert torch.equal(logits, expected)
     assert all(map(torch.equal, after, state))
-
-
-@pytest.mark.slow
-@one_kernel
-@given(width=st.integers(1, 200), seed=seeds, scale=st.sampled_from([0.0, 1e-38, 1e-31, 1.0, 1e30]), ties=st.booleans())
-def test_kernel_quantizes_a_row_as_the_reference_does(call_stage, width, seed, scale, ties):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(1, width, generator=generator) * scale
-    if ties:  # every value is halfway between two integers
-        x = torch.randint(-127, 127, (1, width), generator=generator) + 0.5
-        x[0, 0] = 127
-    padded = -(-width // DEPTH) * DEPTH
-    integers, found = torch.full((padded,), 99, dtype=torch.int8), torch.zeros(1)
-    call_stage("lstmq_quantize_row", x, ctypes.c_int64(width), ctypes.c_int64(padded), integers, found)
-    expected = reference.quantize_rows(x)
-    assert torch.equal(integers[:width], expected.integers[0])
-    assert not integers[width:].any()
-    assert found.item() == expected.scale.item()
-
-
-@pytest.mark.slow
-@one_kernel
-@given(
-    rows=st.integers(1, 40), width=st.integers(1, 200), height=st.integers(1, 200), seed=seeds, extreme=st.booleans()
-)
-def test_kernel_products_are_exact_even_at_the_largest_magnitudes(call_stage, rows, width, height, seed, extreme):
-    generator = torch.Generator().manual_seed(seed)
-    x, w = (torch.randint(-127, 128, (n, width), generator=generator, dtype=torch.int8) for n in (rows, height))
-    if extreme:
-        x, w = torch.full_like(x, -127), torch.full_like(w, 127)
-    matrix = pack_matrix(QuantizedRows(w, torch.ones(height)), torch.zeros(height))
-    struct = matrix.struct()
-    padded = F.pad(x, (0, struct.depth - width)).contiguous()
-    out = torch.empty(rows, struct.blocks * BLOCK)
-    call_stage("lstmq_matmul", ctypes.byref(struct), ctypes.c_int64(rows), padded, torch.ones(rows), out)
-    exact = x.numpy().astype(np.int64) @ w.numpy().astype(np.int64).T
-    assert (out[:, :height].numpy() == exact.astype(np.float32)).all()
 
 
 def test_two_threads_that_share_a_model_get_the_losses_of_one_thread(isa, model, in_two_threads):

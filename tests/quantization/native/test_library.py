@@ -51,8 +51,11 @@ def test_available_isas_are_those_that_linux_lists_for_the_processor():
         pytest.skip("needs Linux")
     flags, available = set(cpuinfo.read_text(encoding="utf-8").split()), available_isas()
     assert ("avx2" in available) == ("avx2" in flags)
+    assert ("avx_vnni" in available) == ("avx_vnni" in flags)
     assert ("avx512_vnni" in available) == ("avx512_vnni" in flags and "avx512dq" in flags)
     assert ("amx_int8" in available) <= ("amx_int8" in flags)
+    assert ("neon_dotprod" in available) == ("asimddp" in flags)
+    assert ("neon_i8mm" in available) == ("i8mm" in flags)
 
 
 @needs_kernels

@@ -1,0 +1,107 @@
+"""Computes linear and recurrent modules with the selected kernel. The weights of a module come as a list of tensors.
+
+A module packs its weights when it first computes, and again after a change of them.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from lstmq.quantization.native import reference
+from lstmq.quantization.native.layout import RecurrentLayout, linear_weights
+from lstmq.quantization.native.library import REFERENCE, selected_isa
+from lstmq.quantization.native.packed_modules import PackedLinear, PackedRecurrent
+from lstmq.quantization.native.packing import versions
+
+Packed = TypeVar("Packed", PackedLinear, PackedRecurrent)
+
+
+class PackedWeights(NamedTuple):
+    """What was packed from a list of tensors."""
+
+    packed: PackedLinear | PackedRecurrent
+    versions: list[tuple[int, int]]
+    references: list[weakref.ref[Tensor]]  # which forget the entry when a tensor is gone
+
+
+def run_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+    """Return the output of a linear layer, float32, shape ``(rows, out_features)``.
+
+    Args:
+        x: float32, shape ``(rows, in_features)``.
+        tensors: integers, scale, and perhaps a bias.
+    """
+    if not len(x):
+        return x.new_zeros(0, len(tensors[0]))
+    if (isa := selected_isa()) == REFERENCE:
+        return reference.linear(linear_weights(tensors), x)
+    return pack_once("linear", tensors, lambda: PackedLinear(linear_weights(tensors))).run(isa, x)
+
+
+def run_recurrent(
+    layout: RecurrentLayout,
+    x: Tensor,
+    batch_sizes: Tensor | None,
+    h: Tensor | None,
+    c: Tensor | None,
+    tensors: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Read sequences with all layers and directions.
+
+    Args:
+        layout: of the weights.
+        x: float32, shape ``(steps, columns, input_size)``; or ``(rows, input_size)`` with batch sizes.
+        batch_sizes: int64, as in a ``PackedSequence``.
+        h: float32, shape ``(layers * directions, columns, width)``. The default is zero.
+        c: float32, shape ``(layers * directions, columns, hidden_size)``, of an LSTM. The default is zero.
+        tensors: as the layout lists them.
+
+    Returns:
+        The output, float32, in the shape of ``x`` but for the last dimension; and ``h`` and ``c`` after it. Of a GRU,
+        ``c`` is ``None``.
+    """
+    if (isa := selected_isa()) != REFERENCE and x.numel():
+        packed = pack_once(layout, tensors, lambda: PackedRecurrent(layout.kind, layout.weights(tensors)))
+        return packed.run(isa, x, batch_sizes, h, c)
+    sizes = [x.shape[1]] * x.shape[0] if batch_sizes is None else batch_sizes.tolist()
+    if h is not None and h.shape[1] != sizes[0]:
+        raise ValueError(f"h_0: expected {sizes[0]} columns, found {h.shape[1]}")
+    height, width = tensors[2].shape
+    states = layout.layers * layout.directions
+    if h is None:
+        h = torch.zeros(states, sizes[0], width, dtype=torch.float32, device="cpu")
+    if layout.kind == "LSTM" and c is None:
+        c = torch.zeros(states, sizes[0], height // 4, dtype=torch.float32, device="cpu")
+    if not sizes[0]:
+        return x.new_zeros(*x.shape[:-1], layout.directions * width), h.clone(), None if c is None else c.clone()
+    rows = x.flatten(0, 1) if batch_sizes is None else x
+    output, h, c = reference.run_recurrent(layout.kind, layout.weights(tensors), rows, sizes, h, c)
+    return output.view(*x.shape[:-1], -1), h, c
+
+
+def pack_once(layout: Hashable, tensors: Sequence[Tensor], pack: Callable[[], Packed]) -> Packed:
+    """Return what was packed from these tensors, packed again if one was changed, resized or given other memory.
+
+    Only tensors come with a call that torch.compile made, so packed weights are found by them.
+
+    Args:
+        layout: what the tensors are the weights of.
+        tensors: the weights.
+        pack: packs them.
+    """
+    entries, key = packed_weights(), (layout, *map(id, tensors))
+    found, now = entries.get(key), versions(tensors)  # taken before they are packed: a change meanwhile is seen later
+    if found is None or found.versions != now:
+        references = [weakref.ref(tensor, lambda _: entries.pop(key, None)) for tensor in tensors]
+        found = entries[key] = PackedWeights(pack(), now, references)
+    return found.packed  # type: ignore[return-value] # of the type that `pack` returns
+
+
+@cache
+def packed_weights() -> dict[Hashable, PackedWeights]:
+    """Return what is packed now, by layout and identities of tensors."""
+    return {}
