@@ -15,7 +15,7 @@ from .tables import conclusion as conclusion
 from .tables import describe_environments as describe_environments
 from .tables import describe_setup as describe_setup
 from .tables import describe_spread as describe_spread
-from .tables import text_table as text_table
 from .tables import describe_words as describe_words
+from .tables import text_table as text_table
 from .tables import verdict_lines as verdict_lines
 from .tables import verdict_markdown as verdict_markdown
