@@ -12,7 +12,7 @@ from lstmq.comparison.rows import Comparison, ComparisonRow, Quartiles
 from lstmq.comparison.timing import clock, measure_mkldnn_off, warm_up
 from lstmq.comparison.words import measure_words
 from lstmq.errors import QuantizationError, one_line
-from lstmq.model import WindowLoss, evaluate, mean_loss, model_size, preserve_random_state, window_losses
+from lstmq.model import LSTMModel, WindowLoss, evaluate, mean_loss, model_size, preserve_random_state, window_losses
 from lstmq.quantization import FLOAT32, SCHEMES, describe_coverage, kept_modules, quantize
 from lstmq.text import Stream
 from lstmq.workload import Subject, Workload
@@ -111,7 +111,8 @@ def _float32_beside(models: Mapping[str, nn.Module], subject: Subject[nn.Module]
 
     torch's float32 packs the weights of its LSTM again for every window, which hardly anybody else does.
     """
-    if NATIVE not in models or ORT_FP32 in models or SCHEMES[ORT_FP32].missing():
+    is_readable = isinstance(subject.model, LSTMModel) and not SCHEMES[ORT_FP32].missing()
+    if NATIVE not in models or ORT_FP32 in models or not is_readable:
         return {}
     return {ORT_FP32: _prepare(subject, ORT_FP32, None)}
 

@@ -70,7 +70,7 @@ def test_generated_text_on_standard_output_is_what_is_printed_without_a_file(mod
 @pytest.mark.parametrize("option", ["--markdown", "--html", "--plot"])
 def test_report_on_standard_output_is_alone(tmp_path, option):
     out, errors = run_bytes("report", save_run(tmp_path / "run.json", make_run()), option, "-")
-    assert out.startswith({"--markdown": b"### ", "--html": b"<!doctype html>", "--plot": b"\x89PNG"}[option])
+    assert out.startswith({"--markdown": b"**", "--html": b"<!doctype html>", "--plot": b"\x89PNG"}[option])
     assert "int8:" in errors.splitlines()
 
 

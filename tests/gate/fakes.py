@@ -36,6 +36,7 @@ class FakeEnvironment:
     waiting: list["FakeWorker"]
     started: int = 0
     alive: set[int] = field(default_factory=set)
+    workload: str = ""
     words: list[tuple[int, str]] = field(default_factory=list)
 
     def start(self, processor=-1):

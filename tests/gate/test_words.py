@@ -6,11 +6,11 @@ import pytest
 
 from gate.fakes import ONE_LOOK, measure_fake
 from lstmq.gate.judge import judge_scheme, undecided_figures
-from lstmq.gate.limits import CaseLimits, Limit, proposed_limits, word_schemes
+from lstmq.gate.limits import CaseLimits, Limit, proposed_limit, word_schemes
 from lstmq.gate.recording import Plan
 from lstmq.gate.verdicts import Outcome
 from lstmq.quantization.schemes import FLOAT32
-from runs import LIMITS, MACHINE, make_environment, make_run, make_slices
+from runs import LIMITS, make_environment, make_run, make_slices
 
 PLAN = Plan(schemes=("int8", "bf16"), looks=(4, 8), blocks=2, slices=2, float32_slices=2, words=("int8",))
 ROW = {"int8": CaseLimits(default=LIMITS["int8"].default | {"word_speedup": Limit(at_least=2.0, measured=3.0)})}
@@ -94,7 +94,6 @@ def test_inconclusive_word_speedup_is_read_on():
     assert undecided_figures(run) == {"int8 word_speedup": (FLOAT32, "int8")}
 
 
-def test_proposed_row_leaves_the_margin_of_the_old_one():
-    verdicts = judge_scheme(make_words_run(2e-3), "int8")
-    rows = proposed_limits(verdicts, ROW, MACHINE, "2026-11-28", "pytest")
-    assert "word_speedup = { at_least = 0.99" in rows or "word_speedup = { at_least = 1" in rows
+def test_proposed_limit_leaves_the_margin_of_the_old_one():
+    after = proposed_limit("word_speedup", ROW["int8"].default["word_speedup"], 1.5)
+    assert after.at_least == pytest.approx(1.0)
