@@ -167,6 +167,7 @@ def show(name: str, workload: Workload, skeleton: nn.Module) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     words = gru()
     show("gru", words, WordGRU(words.speed.model.get_submodule("out").out_features))
     capitals = tagger()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -52,9 +53,13 @@ def uncompiled() -> Iterator[None]:
     Some versions of torch.compile run a function as it is if it raises an error while they compile, and then compile
     the functions that it calls. This is what ``torch.compiler.disable`` does, whose import takes seconds.
     """
-    set_eval_frame = torch._C._dynamo.eval_frame.set_eval_frame
-    before = set_eval_frame(None)
+    before = switch_compiler(None)
     try:
         yield
     finally:
-        set_eval_frame(before)
+        switch_compiler(before)
+
+
+def switch_compiler(callback: Any) -> Any:
+    """Set what compiles the functions that are called; ``None`` for nothing. Return what did so before."""
+    return torch._C._dynamo.eval_frame.set_eval_frame(callback)

@@ -3,15 +3,19 @@
 `tox -e docs` checks the links between documents.
 """
 
+import ast
 import re
+import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 
+from lstmq import Workload, compare
 from lstmq.cli import main
 
 pytestmark = pytest.mark.slow
@@ -60,8 +64,9 @@ def test_tutorial_prints_what_it_shows():
     assert re.findall(r"([\d.]+) MB", printed[SPEEDS]) == ["113.95", "79.74"]
 
 
-def test_readme_python_prints_two_models_and_text():
-    ((_, code),) = code_blocks("README.md", "python")
+def test_readme_python_prints_two_models_and_text(tmp_path):
+    (_, code), (_, gru) = code_blocks("README.md", "python")
+    assert run_python(gru, tmp_path) == "Int8GRU (4, 25, 256)\n"
     *models, words = run_python(code).splitlines()
     assert len(models) == 2
     assert all(
@@ -80,6 +85,41 @@ def test_examples_of_own_models_are_compared(tmp_path):
         assert result.exit_code == 0, result.output
         assert f"{model}(" in result.output
         assert "int8: " in result.output
+
+
+def test_example_of_int8_modules_runs(tmp_path):
+    ((_, code),) = code_blocks("docs/native.md", "python")
+    run_python(code, tmp_path)
+    assert (tmp_path / "gru.int8.safetensors").is_file()
+
+
+def test_costs_of_modules_are_those_of_one_module_in_int8():
+    (code,) = (code for _, code in code_blocks("docs/your-own-model.md", "python") if "def cost_of_each" in code)
+    printed = run_python(
+        f"""{code}
+import torch
+from lstmq import Stream
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Embedding(9, 16), torch.nn.Linear(16, 9)).eval()
+ids = torch.arange(90).view(90, 1) % 9
+print(cost_of_each_module(model, Stream(inputs=ids, targets=ids)))
+"""
+    )
+    costs = dict(ast.literal_eval(printed))
+    assert costs.keys() == {"0", "1"}
+    assert all(0 < abs(cost) < 0.01 for cost in costs.values())
+
+
+def test_models_in_int8_of_the_docs_are_nearly_as_good_as_in_float32(tmp_path, monkeypatch):
+    models = runpy.run_path(str(CHECKOUT / "docs" / "int8" / "models.py"))
+    monkeypatch.setitem(models["train"].__globals__, "HERE", tmp_path)
+    for name in ("gru", "tagger", "decoder"):
+        workload = models[name](steps=3)
+        subject = replace(workload.speed, stream=workload.speed.stream.slice(0, 100))
+        float32, int8 = compare(Workload(speed=subject, loss=subject), ["int8-native"], bptt=25)
+        assert abs(int8.loss_difference) < 0.01 * float32.loss
+        assert int8.coverage.share == 1
+        assert {path.name for path in tmp_path.iterdir()} >= {f"{name}.weights.safetensors"}
 
 
 def test_onnx_code_runs_an_exported_model_without_torch(tmp_path):

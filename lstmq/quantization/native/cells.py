@@ -2,10 +2,12 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from lstmq.quantization.native.layout import RecurrentLayout
-from lstmq.quantization.native.modules import check_input
+from lstmq.quantization.native.modules import FLOATS, check_input
+from lstmq.quantization.native.operators import call_step
 from lstmq.quantization.native.recurrent import Int8RecurrentBase
 
 
@@ -27,10 +29,14 @@ class Int8CellBase(Int8RecurrentBase):
             raise ValueError(f"input: expected 1 or 2 dimensions, found shape {tuple(input.shape)}")
         shape = (*input.shape[:-1], self.hidden_size)
         for state in (h, c):
-            if state is not None:
+            if state is not None and (state.shape != shape or state.dtype not in FLOATS):
                 check_input("hx", state, self.hidden_size)
-                if state.shape != shape:
-                    raise ValueError(f"hx: expected shape {shape}, found {tuple(state.shape)}")
+                raise ValueError(f"hx: expected shape {shape}, found {tuple(state.shape)}")
+        if h is not None and len(shape) == 2 and shape[0]:
+            is_float32 = input.dtype is h.dtype is torch.float32 and (c is None or c.dtype is torch.float32)
+            states = call_step(self._layout, input, h, c, self.tensors()) if is_float32 else None
+            if states is not None:
+                return states
         columns = (1, -1, self.hidden_size)
         output, _, after = self.run(
             input.reshape(1, -1, self.input_size),

@@ -83,6 +83,24 @@ def run_recurrent(
     return output.view(*x.shape[:-1], -1), h, c
 
 
+def run_step(
+    layout: RecurrentLayout, x: Tensor, h: Tensor, c: Tensor | None, tensors: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None] | None:
+    """Return ``h`` and ``c`` after one step of a cell; or ``None`` if no kernel is selected.
+
+    Args:
+        layout: of the weights.
+        x: float32, shape ``(columns, input_size)``, with at least one column.
+        h: float32, shape ``(columns, hidden_size)``.
+        c: likewise, of an LSTM.
+        tensors: as the layout lists them.
+    """
+    if (isa := selected_isa()) == REFERENCE:
+        return None
+    packed = pack_once(layout, tensors, lambda: PackedRecurrent(layout.kind, layout.weights(tensors)))
+    return packed.run_step(isa, x, h, c)
+
+
 def pack_once(layout: Hashable, tensors: Sequence[Tensor], pack: Callable[[], Packed]) -> Packed:
     """Return what was packed from these tensors, packed again if one was changed, resized or given other memory.
 

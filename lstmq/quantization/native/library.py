@@ -57,6 +57,14 @@ def _is_usable(library: ctypes.CDLL, index: int) -> bool:
     return bool(library.lstmq_can_run(index)) and gives_known_answers(library, index, KERNEL_ISAS[index])
 
 
+@cache
+def _fastest_isa(library: ctypes.CDLL | None) -> str:
+    if library is None:
+        return REFERENCE
+    usable = (isa for index, isa in reversed([*enumerate(KERNEL_ISAS)]) if _is_usable(library, index))
+    return next(usable, REFERENCE)
+
+
 def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
     """Return the installed kernels, and the index of one of them.
 
@@ -87,7 +95,7 @@ def selected_isa() -> str:
     """
     name = os.environ.get(ISA_VARIABLE)
     if name is None:
-        return next(filter(is_available, reversed(KERNEL_ISAS)), REFERENCE)
+        return _fastest_isa(load_library())
     if name != REFERENCE and not is_available(name):
         hint = "" if load_library() else f"; int8-native lacks {missing_kernels()}"
         raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available_isas())}, found {name!r}{hint}")

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 
 from lstmq.errors import QuantizationError
-from lstmq.quantization.eager import check_eager, has_dispatch_mode, is_compiling, is_transforming, uncompiled
-from lstmq.quantization.native.computing import run_linear, run_recurrent
+from lstmq.quantization.eager import (
+    check_eager,
+    has_dispatch_mode,
+    is_compiling,
+    is_transforming,
+    switch_compiler,
+    uncompiled,
+)
+from lstmq.quantization.native.computing import run_linear, run_recurrent, run_step
 from lstmq.quantization.native.layout import RecurrentLayout
 
 _library: Any = torch.library
@@ -43,6 +50,20 @@ def call_recurrent(
         return output, h, None if layout.kind == "GRU" else c
     with uncompiled():
         return run_recurrent(layout, x, batch_sizes, h, c, tensors)
+
+
+def call_step(
+    layout: RecurrentLayout, x: Tensor, h: Tensor, c: Tensor | None, tensors: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None] | None:
+    """Compute as :func:`~lstmq.quantization.native.computing.run_step` does; ``None`` if torch records calls."""
+    check_gradients(x, h, c)
+    if records_calls():
+        return None
+    before = switch_compiler(None)  # as `uncompiled` does, in less time
+    try:
+        return run_step(layout, x, h, c, tensors)
+    finally:
+        switch_compiler(before)
 
 
 def check_gradients(*inputs: Tensor | None) -> None:

@@ -139,6 +139,34 @@ class PackedRecurrent:
             raise ValueError(f"batch_sizes: expected numbers that do not increase and add up to {rows}")
         return output, h, c
 
+    def run_step(self, isa: str, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return ``h`` and ``c`` after one step of a cell. This is :meth:`run` with less to do beside the arithmetic.
+
+        Args:
+            isa: as for :meth:`run`.
+            x: float32, shape ``(columns, input_size)``, with at least one column.
+            h: float32, shape ``(columns, hidden_size)``.
+            c: likewise, of an LSTM.
+
+        Raises:
+            ValueError: if an argument has another shape or dtype, or the kernel cannot run here.
+        """
+        kernels, index = library.find_kernel(isa)
+        x, h, c = own_floats("input", x), own_floats("hx", h), None if c is None else own_floats("hx", c)
+        columns, shape = len(x), (len(x), self._units)
+        fits = x.shape == (columns, self._input_size) and h.shape == shape and (c is None or c.shape == shape)
+        if not fits or not columns or (c is not None) != self._is_lstm:
+            raise ValueError(f"input: expected shape (columns, {self._input_size}) and states of shape {shape}")
+        if len(self._packed) != 1 or self._width != self._units:
+            raise ValueError("expected the weights of a cell, found those of several layers or with a projection")
+        error = kernels.lstmq_run_recurrent(
+            *(self._address, index, torch.get_num_threads(), 1, columns, None, columns, x.data_ptr(), None),
+            *(h.data_ptr(), None if c is None else c.data_ptr()),
+        )
+        if error:
+            raise MemoryError(f"int8-native: no memory for {columns:,} columns")
+        return h, c
+
     def _own_state(self, name: str, state: Tensor | None, columns: int, width: int) -> Tensor:
         if state is None:
             return torch.zeros(len(self._packed), columns, width, dtype=torch.float32, device="cpu")

@@ -22,6 +22,7 @@ class Int8RecurrentBase(Int8Module):
     def __init__(self, layout: RecurrentLayout, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self._layout, self._suffixes = layout, [""]
+        self._names: list[tuple[str, bool]] = []  # of the weights in the order of the layout; and if it is a parameter
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, layout.bias
 
     def add_direction(self, suffix: str, input_size: int, width: int) -> None:
@@ -41,6 +42,8 @@ class Int8RecurrentBase(Int8Module):
             self.add_floats(f"gate_bias{suffix}", height)
         if self.bias and self._layout.kind == "GRU":
             self.add_floats(f"new_bias{suffix}", self.hidden_size)
+        names = [f"{part}{suffix}" for part in self._layout.parts]
+        self._names += [(name, name in self._parameters) for name in names]
 
     def set_biases(self, suffix: str, of_input: Tensor, of_state: Tensor) -> None:
         """Set the biases of one direction of one layer from torch's two, float32, shape ``(gates * hidden_size,)``."""
@@ -50,11 +53,16 @@ class Int8RecurrentBase(Int8Module):
             self.set_floats(f"new_bias{suffix}", of_state[2 * self.hidden_size :])
         self.set_floats(f"gate_bias{suffix}", both)
 
+    def tensors(self) -> list[Tensor]:
+        """Return the weights in the order of the layout."""
+        slots = self._buffers, self._parameters
+        return cast("list[Tensor]", [slots[is_parameter][name] for name, is_parameter in self._names])
+
     def run(
         self, x: Tensor, batch_sizes: Tensor | None, h: Tensor | None, c: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Compute in float32. Arguments as for :func:`~lstmq.quantization.native.computing.run_recurrent`."""
-        tensors = [getattr(self, f"{part}{suffix}") for suffix in self._suffixes for part in self._layout.parts]
+        tensors = self.tensors()
         h, c = (None if state is None else state.float() for state in (h, c))
         return call_recurrent(self._layout, x.float(), batch_sizes, h, c, tensors)
 

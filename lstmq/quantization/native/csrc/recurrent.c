@@ -112,7 +112,7 @@ static void run_direction(void *context, int64_t task, int64_t worker) {
                         .output_stride = directions * w->width};
     (void)worker;
     if (is_last)
-        pass.output = call->output + i * w->width, pass.output_starts = group->output_starts;
+        pass.output = call->output ? call->output + i * w->width : NULL, pass.output_starts = group->output_starts;
     else if (directions > 1)
         pass.output = group->joined + i * w->width, pass.output_starts = group->starts;
     else
@@ -162,7 +162,7 @@ static size_t lay_out(struct call *call, char *base) {
  *
  * batch_sizes: the number of columns in each step, or NULL: all columns in each step
  * x: the input; the rows of the first step come first
- * output: a row for each of the input's, in which the directions are side by side
+ * output: a row for each of the input's, in which the directions are side by side; or NULL
  * h, c: the state of each direction of each layer, a row for each column; read and then overwritten; a GRU has no c
  */
 EXPORT int lstmq_run_recurrent(const struct recurrent *model, int isa, int64_t threads, int64_t steps, int64_t columns,
