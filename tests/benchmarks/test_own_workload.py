@@ -68,6 +68,45 @@ def test_broken_schemes_fail_with_own_workload(own, tmp_path):
     assert outcomes == {"int8": "PASS", "as_float": "FAIL", "linear_only": "FAIL"}
 
 
+GRU_TAGGER = """
+import torch
+from torch import nn
+from lstmq import Stream, Subject, Workload
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.gru, self.tags = nn.Embedding(50, 32), nn.GRU(32, 32, bidirectional=True), nn.Linear(64, 9)
+
+    def forward(self, words):
+        return self.tags(self.gru(self.words(words))[0])
+
+def workload():
+    torch.manual_seed(0)
+    model = Tagger()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3)  # random weights hardly depend on what they read
+    words = torch.randint(50, (300, 2))
+    subject = Subject(model=model, stream=Stream(inputs=words, targets=words % 9), origin="seeded weights")
+    return Workload(speed=subject, loss=subject)
+"""
+
+
+def test_gate_fails_int8_modules_that_compute_something_else(own, tmp_path):
+    broken = ("modules_direction_dropped", "modules_gates_swapped", "modules_column_stale")
+    (tmp_path / "tagger.py").write_text(GRU_TAGGER, encoding="utf-8")
+    rows = "quantized_share = { at_least = 1 }\nkl = { at_most = 0.001 }\n"
+    tables = "".join(f"[{scheme}]\n{rows}" for scheme in ("int8-native", *broken))
+    (tmp_path / "limits.toml").write_text(tables, encoding="utf-8")
+    result = own(broken_schemes=True)
+    assert result.exit_code == 1, result
+    assert result.outcomes("int8-native") <= {"PASS", "----"}, result
+    for scheme in broken:
+        assert result.verdicts[f"limit {scheme} quantized_share"] == "PASS", result
+        assert result.verdicts[f"limit {scheme} kl"] == "FAIL", result
+
+
 def test_own_workload_without_limits_is_a_usage_error(own, tmp_path):
     (tmp_path / "limits.toml").unlink()
     message = f"your own workload needs its own limits: --gate-limits FILE, or {tmp_path}/limits.toml"

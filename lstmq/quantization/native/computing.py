@@ -1,12 +1,31 @@
-"""Computes linear and recurrent modules. The weights of a module come as a list of tensors."""
+"""Computes linear and recurrent modules with the selected kernel. The weights of a module come as a list of tensors.
 
-from collections.abc import Sequence
+A module packs its weights when it first computes, and again after a change of them.
+"""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.layout import RecurrentLayout, linear_weights
+from lstmq.quantization.native.library import REFERENCE, selected_isa
+from lstmq.quantization.native.packed_modules import PackedLinear, PackedRecurrent
+from lstmq.quantization.native.packing import versions
+
+Packed = TypeVar("Packed", PackedLinear, PackedRecurrent)
+
+
+class PackedWeights(NamedTuple):
+    """What was packed from a list of tensors."""
+
+    packed: PackedLinear | PackedRecurrent
+    versions: list[tuple[int, int]]
+    references: list[weakref.ref[Tensor]]  # which forget the entry when a tensor is gone
 
 
 def run_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
@@ -18,7 +37,9 @@ def run_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """
     if not len(x):
         return x.new_zeros(0, len(tensors[0]))
-    return reference.linear(linear_weights(tensors), x)
+    if (isa := selected_isa()) == REFERENCE:
+        return reference.linear(linear_weights(tensors), x)
+    return pack_once("linear", tensors, lambda: PackedLinear(linear_weights(tensors))).run(isa, x)
 
 
 def run_recurrent(
@@ -43,6 +64,9 @@ def run_recurrent(
         The output, float32, in the shape of ``x`` but for the last dimension; and ``h`` and ``c`` after it. Of a GRU,
         ``c`` is ``None``.
     """
+    if (isa := selected_isa()) != REFERENCE and x.numel():
+        packed = pack_once(layout, tensors, lambda: PackedRecurrent(layout.kind, layout.weights(tensors)))
+        return packed.run(isa, x, batch_sizes, h, c)
     sizes = [x.shape[1]] * x.shape[0] if batch_sizes is None else batch_sizes.tolist()
     if h is not None and h.shape[1] != sizes[0]:
         raise ValueError(f"h_0: expected {sizes[0]} columns, found {h.shape[1]}")
@@ -57,3 +81,27 @@ def run_recurrent(
     rows = x.flatten(0, 1) if batch_sizes is None else x
     output, h, c = reference.run_recurrent(layout.kind, layout.weights(tensors), rows, sizes, h, c)
     return output.view(*x.shape[:-1], -1), h, c
+
+
+def pack_once(layout: Hashable, tensors: Sequence[Tensor], pack: Callable[[], Packed]) -> Packed:
+    """Return what was packed from these tensors, packed again if one was changed, resized or given other memory.
+
+    Only tensors come with a call that torch.compile made, so packed weights are found by them.
+
+    Args:
+        layout: what the tensors are the weights of.
+        tensors: the weights.
+        pack: packs them.
+    """
+    entries, key = packed_weights(), (layout, *map(id, tensors))
+    found, now = entries.get(key), versions(tensors)  # taken before they are packed: a change meanwhile is seen later
+    if found is None or found.versions != now:
+        references = [weakref.ref(tensor, lambda _: entries.pop(key, None)) for tensor in tensors]
+        found = entries[key] = PackedWeights(pack(), now, references)
+    return found.packed  # type: ignore[return-value] # of the type that `pack` returns
+
+
+@cache
+def packed_weights() -> dict[Hashable, PackedWeights]:
+    """Return what is packed now, by layout and identities of tensors."""
+    return {}

@@ -16,6 +16,7 @@ REFERENCE, PORTABLE = "reference", "portable"
 # The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it that can run where it can.
 KERNEL_ISAS = (PORTABLE, "avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon_dotprod", "neon_i8mm")
 ISA_VARIABLE = "LSTMQ_ISA"
+NO_MEMORY = -2  # what the functions of csrc/ return if there is none
 
 
 @cache
@@ -28,9 +29,12 @@ def load_library() -> ctypes.CDLL | None:
 def open_library(path: str) -> ctypes.CDLL:
     """Return the kernels in a shared library."""
     library = ctypes.CDLL(path)
-    library.lstmq_workspace_size.argtypes = [c_void_p, c_int64, c_int64]
-    library.lstmq_workspace_size.restype = c_int64
     library.lstmq_read_window.argtypes = [c_void_p, c_int, c_void_p]
+    library.lstmq_run_recurrent.argtypes = [
+        *(c_void_p, c_int, c_int64, c_int64, c_int64, c_void_p, c_int64),
+        *(c_void_p, c_void_p, c_void_p, c_void_p),
+    ]
+    library.lstmq_run_linear.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     return library
 
 
@@ -51,6 +55,19 @@ def is_available(isa: str) -> bool:
 @cache
 def _is_usable(library: ctypes.CDLL, index: int) -> bool:
     return bool(library.lstmq_can_run(index)) and gives_known_answers(library, index, KERNEL_ISAS[index])
+
+
+def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
+    """Return the installed kernels, and the index of one of them.
+
+    Raises:
+        ValueError: if it is not available here.
+    """
+    kernels = load_library()
+    if kernels is None or not is_available(isa):
+        available = available_isas()[1:]
+        raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
+    return kernels, KERNEL_ISAS.index(isa)
 
 
 def missing_kernels() -> str:

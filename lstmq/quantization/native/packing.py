@@ -14,9 +14,11 @@ from torch import Tensor
 
 from lstmq.model import Hidden, ModelConfig
 from lstmq.quantization.native import library
-from lstmq.quantization.native.library import KERNEL_ISAS
+from lstmq.quantization.native.layout import GATES
+from lstmq.quantization.native.library import NO_MEMORY
 from lstmq.quantization.native.weights import (
     QuantizedRows,
+    RecurrentWeights,
     check_state,
     copy_state,
     copy_tensor,
@@ -24,7 +26,7 @@ from lstmq.quantization.native.weights import (
     window_shape,
 )
 
-BLOCK, GROUP = 64, 4  # rows and columns that are stored together, as in csrc/kernels.h
+BLOCK, GROUP, LANES = 64, 4, 16  # as in csrc/kernels.h: rows and columns that are stored together; numbers in a vector
 DEPTH = 64  # columns are padded to a multiple of it
 
 
@@ -38,24 +40,40 @@ class MatrixStruct(Structure):
     )
 
 
+class DirectionStruct(Structure):
+    """``struct direction`` of ``csrc/kernels.h``."""
+
+    _fields_ = (
+        *((name, MatrixStruct) for name in ("w_input", "w_recurrent", "w_projection")),
+        *((name, c_int64) for name in ("is_gru", "input_size", "hidden_size", "units", "width")),
+    )
+
+
+class RecurrentStruct(Structure):
+    """``struct recurrent`` of ``csrc/recurrent.c``."""
+
+    _fields_ = (("layers", c_int64), ("directions", c_int64), ("weights", POINTER(DirectionStruct)))
+
+
 class ModelStruct(Structure):
-    """``struct model`` of ``csrc/kernels.h``."""
+    """``struct model`` of ``csrc/window.c``."""
 
     _fields_ = (
         *((name, c_int64) for name in ("ntoken", "ninp", "nhid", "nlayers")),
         ("encoder", c_void_p),
         ("encoder_scale", c_void_p),
-        *((name, POINTER(MatrixStruct)) for name in ("w_input", "w_recurrent", "decoder")),
+        ("layers", POINTER(DirectionStruct)),
+        ("decoder", POINTER(MatrixStruct)),
     )
 
 
 class WindowStruct(Structure):
-    """``struct window`` of ``csrc/kernels.h``."""
+    """``struct window`` of ``csrc/window.c``."""
 
     _fields_ = (
         ("n", c_int64),
         ("bsz", c_int64),
-        *((name, c_void_p) for name in ("input", "targets", "hidden", "cell", "loss", "logits", "workspace")),
+        *((name, c_void_p) for name in ("input", "targets", "hidden", "cell", "loss", "logits")),
     )
 
 
@@ -79,18 +97,59 @@ def pack_matrix(rows: QuantizedRows, bias: Tensor, parts: int = 1, padding_bias:
     Args:
         rows: the weights.
         bias: float32, one number for each row.
-        parts: how many equal parts the rows have, such as four gates. Each part is padded by itself.
+        parts: how many equal parts the rows have, such as four gates. Each part is padded by itself to a multiple of
+            :data:`LANES` rows, and all of them together to a multiple of :data:`BLOCK`.
         padding_bias: the bias of the rows that are added as padding.
     """
     height, width = rows.integers.shape[0] // parts, rows.integers.shape[1]
-    more_rows, more_columns = -height % (BLOCK // parts), -width % DEPTH
-    integers = F.pad(rows.integers.reshape(parts, height, width), (0, more_columns, 0, more_rows)).flatten(0, 1)
+    in_part, more_columns = -height % LANES, -width % DEPTH
+    at_end = -parts * (height + in_part) % BLOCK
+
+    def pad(values: Tensor, value: float = 0.0) -> Tensor:
+        padded = F.pad(values.reshape(parts, height), (0, in_part), value=value).flatten()
+        return F.pad(padded, (0, at_end), value=value)
+
+    integers = F.pad(rows.integers.reshape(parts, height, width), (0, more_columns, 0, in_part)).flatten(0, 1)
+    integers = F.pad(integers, (0, 0, 0, at_end))
     return PackedMatrix(
         packed=integers.view(-1, BLOCK, integers.shape[1] // GROUP, GROUP).transpose(1, 2).contiguous(),
         row_sums=integers.sum(dim=1, dtype=torch.int32),
-        scale=F.pad(rows.scale.reshape(parts, height), (0, more_rows)).flatten(),
-        bias=F.pad(bias.reshape(parts, height), (0, more_rows), value=padding_bias).flatten(),
+        scale=pad(rows.scale),
+        bias=pad(bias, padding_bias),
     )
+
+
+class PackedDirection:
+    """One direction of one recurrent layer in the order in which kernels read it.
+
+    Args:
+        kind: ``LSTM`` or ``GRU``.
+        weights: all of them contiguous, on the CPU, and of shapes that fit one another.
+
+    Attributes:
+        struct: the C structure. It points to tensors that this object holds.
+    """
+
+    def __init__(self, kind: str, weights: RecurrentWeights) -> None:
+        gates = GATES[kind]
+        height, input_size = weights.input.integers.shape
+        units = height // gates
+        nothing = torch.full((height,), -0.0, dtype=torch.float32, device="cpu")  # unlike 0, it changes no sum
+        of_state = nothing.clone()
+        if kind == "GRU" and weights.new_bias is not None:
+            of_state[2 * units :] = weights.new_bias
+        self._matrices = [
+            pack_matrix(weights.input, weights.bias, parts=gates),
+            pack_matrix(weights.recurrent, of_state, parts=gates),
+        ]
+        width = units
+        if weights.projection is not None:
+            width = len(weights.projection.scale)
+            self._matrices.append(pack_matrix(weights.projection, nothing[:width]))
+        structs = [matrix.struct() for matrix in self._matrices]
+        structs += [MatrixStruct()] * (3 - len(structs))
+        padded = units + -units % LANES
+        self.struct = DirectionStruct(*structs, kind == "GRU", input_size, units, padded, width)
 
 
 class PackedModel:
@@ -108,19 +167,16 @@ class PackedModel:
         check_state(state, config)
         self.config = config
         # Taken before the copy, so that a change during it is seen later.
-        self._versions = _versions(state.values())
+        self._versions = versions(state.values())
         weights = weights_from_state(copy_state(state, config), config)
         self._encoder = weights.encoder
-        self._input = [pack_matrix(layer.input, layer.bias, parts=4) for layer in weights.layers]
-        self._recurrent = [pack_matrix(x.recurrent, torch.zeros_like(x.bias), parts=4) for x in weights.layers]
+        self._layers = [PackedDirection("LSTM", layer) for layer in weights.layers]
         # With a bias of minus infinity, padding rows have no probability.
         self._decoder = pack_matrix(weights.decoder, weights.decoder_bias, padding_bias=-torch.inf)
-        array = MatrixStruct * config.nlayers
         self._struct = ModelStruct(
             *(config.ntoken, config.ninp, config.nhid, config.nlayers),
             *(tensor.data_ptr() for tensor in self._encoder),
-            array(*(matrix.struct() for matrix in self._input)),
-            array(*(matrix.struct() for matrix in self._recurrent)),
+            (DirectionStruct * config.nlayers)(*(layer.struct for layer in self._layers)),
             pointer(self._decoder.struct()),
         )
 
@@ -130,7 +186,7 @@ class PackedModel:
         It does not see changes that torch does not count: those through ``tensor.data``, through NumPy, and of
         tensors made in inference mode.
         """
-        return config == self.config and _versions(tensors) == self._versions
+        return config == self.config and versions(tensors) == self._versions
 
     def window_loss(self, isa: str, input: Tensor, targets: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return the loss of a window and the state after it, as :meth:`lstmq.model.LanguageModel.window_loss` does.
@@ -161,21 +217,19 @@ class PackedModel:
         self, isa: str, shape: tuple[int, int], input: Tensor, hidden: Hidden, **tensors: Tensor
     ) -> Hidden:
         """Call a kernel for a window of this shape. ``tensors`` are the fields that differ from call to call."""
-        kernels, config = library.load_library(), self.config
-        if kernels is None or not library.is_available(isa):
-            available = library.available_isas()[1:]
-            raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
+        (kernels, index), config = library.find_kernel(isa), self.config
         ids = copy_tensor("input", input, torch.int64, shape)
         h, c = (copy_tensor("hidden", x, torch.float32, (config.nlayers, shape[1], config.nhid)) for x in hidden)
-        size = kernels.lstmq_workspace_size(byref(self._struct), *shape)
-        tensors["workspace"] = torch.empty(size, dtype=torch.uint8, device="cpu")
         tensors |= {"input": ids, "hidden": h, "cell": c}
         window = WindowStruct(*shape, **{name: tensor.data_ptr() for name, tensor in tensors.items()})
-        if kernels.lstmq_read_window(byref(self._struct), KERNEL_ISAS.index(isa), byref(window)):
+        error = kernels.lstmq_read_window(byref(self._struct), index, byref(window))
+        if error == NO_MEMORY:
+            raise MemoryError(f"int8-native: no memory for a window of shape {shape}")
+        if error:
             raise ValueError(f"expected ids from 0 to {config.ntoken - 1:,}, found another")
         return h, c
 
 
-def _versions(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+def versions(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
     """Return what differs after torch wrote to a tensor, resized it, or gave it other memory."""
     return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

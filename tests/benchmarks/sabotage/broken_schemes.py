@@ -67,6 +67,40 @@ def _portable_window_loss(model, *window):
     return model._pack().window_loss("portable", *window)
 
 
+def modules_direction_dropped(model):
+    """Let the direction from the end to the start return zeros."""
+    quantized = SCHEMES["int8-native"].quantize(model)
+    for name, tensor in quantized.state_dict().items():
+        if name.endswith("_reverse"):
+            tensor.zero_()
+    return quantized
+
+
+def modules_gates_swapped(model):
+    """Read the reset gates of GRUs as update gates, and the other way around."""
+    import torch
+
+    quantized = SCHEMES["int8-native"].quantize(model)
+    for name, tensor in quantized.state_dict().items():
+        if name.rpartition(".")[2].startswith(("int8_", "scale_", "gate_")):
+            reset, update, new = tensor.chunk(3)
+            tensor.copy_(torch.cat([update, reset, new]))
+    return quantized
+
+
+def modules_column_stale(model):
+    """Let the last column of recurrent modules return what it returned one step before."""
+    quantized = SCHEMES["int8-native"].quantize(model)
+    for module in quantized.modules():
+        if hasattr(module, "flatten_parameters"):
+            module.register_forward_hook(_last_column_stale)
+    return quantized
+
+
+def _last_column_stale(_module, _inputs, output):
+    output[0][1:, -1] = output[0][:-1, -1].clone()
+
+
 def ort_as_float(model):
     return SCHEMES["ort-fp32"].quantize(model)
 
@@ -91,7 +125,10 @@ def _scale(model, factor, *names):
 
 BROKEN = {
     "int8": (as_float, linear_only, lstm_only, scales_off, layer_zeroed, grown),
-    "int8-native": (native_scales_off, native_tile_dropped, native_falls_back),
+    "int8-native": (
+        *(native_scales_off, native_tile_dropped, native_falls_back),
+        *(modules_direction_dropped, modules_gates_swapped, modules_column_stale),
+    ),
     "ort-int8": (ort_as_float, ort_scales_off, ort_gates_in_torchs_order),
 }
 """The broken schemes by the correct one that each resembles."""

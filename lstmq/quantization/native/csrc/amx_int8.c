@@ -76,7 +76,7 @@ static void matmul(const struct product *p) {
     }
 }
 
-const struct kernel lstmq_amx_int8 = {matmul, quantize_row, lstm_step, update_softmax};
+const struct kernel lstmq_amx_int8 = {matmul, quantize_row, lstm_step, update_softmax, gru_step};
 #if defined(__clang__) && !defined(LSTMQ_EMULATE)
 #pragma clang attribute pop
 #endif

@@ -75,7 +75,7 @@ static void matmul(const struct product *p) {
     run_tiles(p, tiles, 5, LANES);
 }
 
-const struct kernel lstmq_avx2 = {matmul, quantize_row, lstm_step, update_softmax};
+const struct kernel lstmq_avx2 = {matmul, quantize_row, lstm_step, update_softmax, gru_step};
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

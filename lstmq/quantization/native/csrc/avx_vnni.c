@@ -97,7 +97,7 @@ static void matmul(const struct product *p) {
         run_tiles(p, tiles, 6, LANES);
 }
 
-const struct kernel lstmq_avx_vnni = {matmul, quantize_row, lstm_step, update_softmax};
+const struct kernel lstmq_avx_vnni = {matmul, quantize_row, lstm_step, update_softmax, gru_step};
 #if defined(__clang__) && !defined(LSTMQ_EMULATE)
 #pragma clang attribute pop
 #endif

@@ -10,6 +10,8 @@
 
 static const float ROUND = 12582912.0f; /* 1.5 * 2^23: adding and subtracting it rounds half to even */
 
+enum { INFINITE = 0x7f800000 }; /* the bits of infinity; those of NaN are greater */
+
 static inline int32_t bits(float x) {
     int32_t i;
     memcpy(&i, &x, sizeof i);
@@ -52,6 +54,11 @@ static void quantize_row(const float *restrict x, int64_t n, int64_t padded, int
         largest = magnitude > largest ? magnitude : largest;
     }
     const float most = from_bits(largest);
+    if (largest >= INFINITE) { /* a row with NaN or infinity makes all that is computed from it NaN */
+        memset(q, 0, (size_t)padded);
+        *scale = from_bits(INFINITE | 1 << 22);
+        return;
+    }
     const float inverse = most > 1e-30f ? 127.0f / most : 0.0f; /* smaller rows are zero: the quotient would overflow */
     for (int64_t i = 0; i < n; i++) q[i] = (int8_t)(bits(x[i] * inverse + ROUND) - bits(ROUND));
     memset(q + n, 0, (size_t)(padded - n));
@@ -64,6 +71,16 @@ static void lstm_step(const float *restrict gates, int64_t n, float *restrict c,
         const float state = sigmoid(forget[i]) * c[i] + sigmoid(input[i]) * hyperbolic_tangent(cell[i]);
         c[i] = state;
         h[i] = sigmoid(output[i]) * hyperbolic_tangent(state);
+    }
+}
+
+static void gru_step(const float *restrict projected, const float *restrict stepped, int64_t n, float *restrict h) {
+    const float *projected_z = projected + n, *projected_n = projected + 2 * n;
+    const float *stepped_z = stepped + n, *stepped_n = stepped + 2 * n;
+    for (int64_t i = 0; i < n; i++) {
+        const float r = sigmoid(projected[i] + stepped[i]), z = sigmoid(projected_z[i] + stepped_z[i]);
+        const float new = hyperbolic_tangent(projected_n[i] + r * stepped_n[i]);
+        h[i] = (h[i] - new) * z + new;
     }
 }
 

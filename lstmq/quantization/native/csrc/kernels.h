@@ -1,4 +1,4 @@
-/* The types that the kernels share: the model, one window of it, and what each instruction set implements.
+/* The types that the kernels share: weights, products, and what each instruction set implements.
  *
  * An int8 integer lies in [-127, 127]. Each row of activations and each row of weights has one float scale: the row's
  * values are its integers times its scale. Rows of weights and their columns are padded to multiples of 64.
@@ -24,24 +24,23 @@ struct matrix {
     int64_t depth; /* columns, padded */
 };
 
-struct model {
-    int64_t ntoken, ninp, nhid, nlayers;
-    const int8_t *encoder;            /* ntoken rows of ninp integers */
-    const float *encoder_scale;       /* one for each row */
-    const struct matrix *w_input;     /* one for each layer; each of the four gates is padded to a multiple of LANES */
-    const struct matrix *w_recurrent; /* the same */
-    const struct matrix *decoder;     /* the bias of a padding row is minus infinity */
-};
+/* Return some blocks of a matrix, as a matrix. */
+static inline struct matrix slice_blocks(const struct matrix *w, int64_t first, int64_t blocks) {
+    const int64_t row = first * BLOCK;
+    return (struct matrix){.packed = w->packed + row * w->depth, .row_sums = w->row_sums + row,
+                           .scale = w->scale + row, .bias = w->bias + row, .blocks = blocks, .depth = w->depth};
+}
 
-/* A window to read. Without targets there is no loss; with neither targets nor logits, only the state is computed. */
-struct window {
-    int64_t n, bsz;         /* steps and columns */
-    const int64_t *input;   /* n rows of bsz ids */
-    const int64_t *targets; /* n rows of bsz ids, or NULL */
-    float *hidden, *cell;   /* the state: nlayers * bsz rows of nhid; read and then overwritten */
-    double *loss;           /* written if there are targets: the cross-entropy summed over them, in nats */
-    float *logits;          /* written unless NULL: n * bsz rows of decoder->blocks * BLOCK */
-    void *workspace;        /* as many bytes as lstmq_workspace_size returns */
+/* One direction of one recurrent layer. Its gates are i, f, g, o of an LSTM, and r, z, n of a GRU. Each is padded to
+ * `units` rows, and all of them together to a multiple of BLOCK. */
+struct direction {
+    struct matrix w_input;      /* the bias is that of the input and the state together; of a GRU's n, of the input */
+    struct matrix w_recurrent;  /* the bias is that of the state for a GRU's n, and else -0, which adds nothing */
+    struct matrix w_projection; /* of an LSTM with proj_size; without, `packed` is NULL */
+    int64_t is_gru;
+    int64_t input_size, hidden_size;
+    int64_t units; /* hidden_size, padded to a multiple of LANES */
+    int64_t width; /* how many numbers a step returns: proj_size or hidden_size */
 };
 
 /* The product of rows of activations with a weight matrix:
@@ -68,6 +67,9 @@ struct kernel {
     void (*lstm_step)(const float *gates, int64_t n, float *c, float *h);
     /* Add n more logits, a multiple of 64, to a running softmax: its maximum, and the sum of exp(logit - maximum). */
     void (*update_softmax)(const float *logits, int64_t n, float *maximum, double *sum);
+    /* One GRU step of n units. `projected` holds the products of r, z, n with the input, n floats each, and `stepped`
+     * those with the state; h is the state, read and overwritten. */
+    void (*gru_step)(const float *projected, const float *stepped, int64_t n, float *h);
 };
 
 extern const struct kernel lstmq_portable;

@@ -67,7 +67,7 @@ static void matmul(const struct product *p) {
         run_tiles(p, many, 5, LANES);
 }
 
-const struct kernel lstmq_neon_dotprod = {matmul, quantize_row, lstm_step, update_softmax};
+const struct kernel lstmq_neon_dotprod = {matmul, quantize_row, lstm_step, update_softmax, gru_step};
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -90,7 +90,7 @@ static void matmul(const struct product *p) {
     }
 }
 
-const struct kernel lstmq_neon_i8mm = {matmul, quantize_row, lstm_step, update_softmax};
+const struct kernel lstmq_neon_i8mm = {matmul, quantize_row, lstm_step, update_softmax, gru_step};
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -16,4 +16,4 @@ static void matmul(const struct product *p) {
     }
 }
 
-const struct kernel lstmq_portable = {matmul, quantize_row, lstm_step, update_softmax};
+const struct kernel lstmq_portable = {matmul, quantize_row, lstm_step, update_softmax, gru_step};

@@ -1,57 +1,58 @@
 /* Read a window with a language model, from ids to the loss and the logits. Python calls the functions at the end. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "kernels.h"
+#include "export.h"
+#include "layer.h"
 
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
+enum { PANEL = 4 }; /* blocks of the decoder whose logits are computed at once, and stay in the nearest cache */
 
-enum {
-    PANEL = 4, /* blocks of the decoder whose logits are computed at once, and stay in the nearest cache */
-    ALIGNMENT = 64
+struct model {
+    int64_t ntoken, ninp, nhid, nlayers;
+    const int8_t *encoder;          /* ntoken rows of ninp integers */
+    const float *encoder_scale;     /* one for each row */
+    const struct direction *layers;
+    const struct matrix *decoder;   /* the bias of a padding row is minus infinity */
 };
 
-/* Memory that is handed out from front to back. Without a base, it only measures. */
-struct arena {
-    char *base;
-    size_t used;
+/* A window to read. Without targets there is no loss; with neither targets nor logits, only the state is computed. */
+struct window {
+    int64_t n, bsz;         /* steps and columns */
+    const int64_t *input;   /* n rows of bsz ids */
+    const int64_t *targets; /* n rows of bsz ids, or NULL */
+    float *hidden, *cell;   /* the state: nlayers * bsz rows of nhid; read and then overwritten */
+    double *loss;           /* written if there are targets: the cross-entropy summed over them, in nats */
+    float *logits;          /* written unless NULL: n * bsz rows of decoder->blocks * BLOCK */
 };
-
-static void *arena_alloc(struct arena *arena, int64_t count, size_t size) {
-    void *start = arena->base ? arena->base + arena->used : NULL;
-    arena->used += ((size_t)count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return start;
-}
 
 struct workspace {
-    int64_t units, gates; /* nhid, padded to what w_recurrent computes, and four times that */
-    int8_t *x;            /* quantized rows: bsz of the state before the window, then one for each id, step by step */
-    float *x_scale;       /* one for each row of x */
-    float *projected;     /* n * bsz rows of gates: the product with w_input */
-    float *stepped;       /* bsz rows of gates: the same plus the product with w_recurrent */
-    float *h, *c;         /* bsz rows of units */
-    float *panel;         /* n * bsz rows of PANEL * BLOCK logits */
-    float *maximum;       /* one for each id, as are the next two */
+    int64_t *starts;        /* n + 1 numbers: the first row of each step */
+    struct rows buffers[2]; /* inputs of layers, in turn; n * bsz rows */
+    char *memory;           /* for the scratch of any layer */
+    float *panel;           /* n * bsz rows of PANEL * BLOCK logits */
+    float *maximum;         /* one for each id, as are the next two */
     float *target_logit;
     double *sum;
 };
 
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
 /* Lay out the workspace of a window from `base` on, and return its size in bytes. `base` may be NULL, to measure. */
 static size_t lay_out(struct workspace *ws, char *base, const struct model *model, int64_t n, int64_t bsz) {
     struct arena arena = {base, 0};
-    const int64_t rows = n * bsz, from_input = model->w_input->depth, from_hidden = model->w_recurrent->depth;
-    ws->gates = model->w_recurrent->blocks * BLOCK;
-    ws->units = ws->gates / 4;
-    ws->x = arena_alloc(&arena, (bsz + rows) * (from_input > from_hidden ? from_input : from_hidden), sizeof *ws->x);
-    ws->x_scale = arena_alloc(&arena, bsz + rows, sizeof *ws->x_scale);
-    ws->projected = arena_alloc(&arena, rows * ws->gates, sizeof *ws->projected);
-    ws->stepped = arena_alloc(&arena, bsz * ws->gates, sizeof *ws->stepped);
-    ws->h = arena_alloc(&arena, bsz * ws->units, sizeof *ws->h);
-    ws->c = arena_alloc(&arena, bsz * ws->units, sizeof *ws->c);
+    const int64_t rows = n * bsz;
+    int64_t depth = 0, memory = 0;
+    for (int64_t i = 0; i < model->nlayers; i++) {
+        struct arena measured = {NULL, 0};
+        struct scratch unused;
+        lstmq_lay_out_scratch(&measured, &model->layers[i], n, bsz, &unused);
+        depth = larger(depth, larger(model->layers[i].w_input.depth, model->layers[i].w_recurrent.depth));
+        memory = larger(memory, (int64_t)measured.used);
+    }
+    ws->starts = arena_alloc(&arena, n + 1, sizeof *ws->starts);
+    for (int i = 0; i < 2; i++) lay_out_rows(&arena, rows, depth, &ws->buffers[i]);
+    ws->memory = arena_alloc(&arena, memory, 1);
     ws->panel = arena_alloc(&arena, rows * PANEL * BLOCK, sizeof *ws->panel);
     ws->maximum = arena_alloc(&arena, rows, sizeof *ws->maximum);
     ws->target_logit = arena_alloc(&arena, rows, sizeof *ws->target_logit);
@@ -67,70 +68,48 @@ static int ids_are_words(const struct model *model, const struct window *window)
     return 1;
 }
 
-/* Write the rows of the embedding, which are quantized already, to the workspace. */
-static void embed(const struct model *model, const struct window *window, const struct workspace *ws) {
-    const int64_t depth = model->w_input->depth, ninp = model->ninp;
+/* Write the rows of the embedding, which are quantized already. */
+static void embed(const struct model *model, const struct window *window, const struct rows *x) {
+    const int64_t depth = model->layers->w_input.depth, ninp = model->ninp;
     for (int64_t m = 0; m < window->n * window->bsz; m++) {
-        int8_t *row = ws->x + (window->bsz + m) * depth;
-        memcpy(row, model->encoder + window->input[m] * ninp, (size_t)ninp);
-        memset(row + ninp, 0, (size_t)(depth - ninp));
-        ws->x_scale[window->bsz + m] = model->encoder_scale[window->input[m]];
+        memcpy(x->x + m * depth, model->encoder + window->input[m] * ninp, (size_t)ninp);
+        memset(x->x + m * depth + ninp, 0, (size_t)(depth - ninp));
+        x->scale[m] = model->encoder_scale[window->input[m]];
     }
 }
 
-/* Run one layer over the window. It reads all its input before it overwrites it with its output. */
-static void run_layer(const struct kernel *kernel, const struct model *model, int64_t layer,
-                      const struct window *window, const struct workspace *ws) {
-    const struct matrix *w_input = &model->w_input[layer], *w_recurrent = &model->w_recurrent[layer];
-    const int64_t n = window->n, bsz = window->bsz, nhid = model->nhid, depth = w_recurrent->depth;
-    const int64_t units = ws->units, gates = ws->gates;
-    float *hidden = window->hidden + layer * bsz * nhid, *cell = window->cell + layer * bsz * nhid;
-    const struct product projection = {.w = w_input, .rows = n * bsz, .x = ws->x + bsz * w_input->depth,
-                                       .x_scale = ws->x_scale + bsz, .add = w_input->bias, .out = ws->projected};
-    kernel->matmul(&projection);
-
-    memset(ws->c, 0, (size_t)(bsz * units) * sizeof *ws->c); /* padding units compute with zeros */
-    for (int64_t b = 0; b < bsz; b++) {
-        memcpy(ws->c + b * units, cell + b * nhid, (size_t)nhid * sizeof *cell);
-        kernel->quantize_row(hidden + b * nhid, nhid, depth, ws->x + b * depth, ws->x_scale + b);
+/* Run all layers, and return the rows that the last one wrote. */
+static struct rows run_layers(const struct kernel *kernel, const struct model *model, const struct window *window,
+                              const struct workspace *ws) {
+    const struct sequences sequences = {window->n, window->bsz, ws->starts};
+    struct rows in = ws->buffers[0], out = ws->buffers[1];
+    for (int64_t t = 0; t <= window->n; t++) ws->starts[t] = t * window->bsz;
+    embed(model, window, &in);
+    for (int64_t layer = 0; layer < model->nlayers; layer++) {
+        const int64_t row = layer * window->bsz * model->nhid;
+        const struct pass pass = {.sequences = &sequences, .in = in, .out = out, .h = window->hidden + row,
+                                  .c = window->cell + row};
+        struct arena arena = {ws->memory, 0};
+        struct scratch scratch;
+        lstmq_lay_out_scratch(&arena, &model->layers[layer], window->n, window->bsz, &scratch);
+        lstmq_run_direction(kernel, &model->layers[layer], &pass, &scratch);
+        out = in, in = pass.out;
     }
-    for (int64_t t = 0; t < n; t++) {
-        const struct product recurrence = {.w = w_recurrent, .rows = bsz, .x = ws->x + t * bsz * depth,
-                                           .x_scale = ws->x_scale + t * bsz, .add = ws->projected + t * bsz * gates,
-                                           .add_stride = gates, .out = ws->stepped};
-        kernel->matmul(&recurrence);
-        for (int64_t b = 0; b < bsz; b++) {
-            const int64_t row = (t + 1) * bsz + b;
-            kernel->lstm_step(ws->stepped + b * gates, units, ws->c + b * units, ws->h + b * units);
-            kernel->quantize_row(ws->h + b * units, nhid, depth, ws->x + row * depth, ws->x_scale + row);
-        }
-    }
-    for (int64_t b = 0; b < bsz; b++) {
-        memcpy(cell + b * nhid, ws->c + b * units, (size_t)nhid * sizeof *cell);
-        memcpy(hidden + b * nhid, ws->h + b * units, (size_t)nhid * sizeof *hidden);
-    }
-}
-
-/* Return some blocks of a matrix, as a matrix. */
-static struct matrix slice_blocks(const struct matrix *w, int64_t first, int64_t blocks) {
-    const int64_t row = first * BLOCK;
-    return (struct matrix){.packed = w->packed + row * w->depth, .row_sums = w->row_sums + row,
-                           .scale = w->scale + row, .bias = w->bias + row, .blocks = blocks, .depth = w->depth};
+    return in;
 }
 
 /* Compute logits from the last layer's output, with the decoder or some of its blocks. */
-static void decode(const struct kernel *kernel, const struct matrix *decoder, const struct window *window,
-                   const struct workspace *ws, float *logits) {
-    const struct product product = {.w = decoder, .rows = window->n * window->bsz,
-                                    .x = ws->x + window->bsz * decoder->depth, .x_scale = ws->x_scale + window->bsz,
-                                    .add = decoder->bias, .out = logits};
+static void decode(const struct kernel *kernel, const struct matrix *decoder, const struct rows *x, int64_t rows,
+                   float *logits) {
+    const struct product product = {.w = decoder, .rows = rows, .x = x->x, .x_scale = x->scale, .add = decoder->bias,
+                                    .out = logits};
     kernel->matmul(&product);
 }
 
 /* Return the cross-entropy, summed over the rows. It computes one panel of logits at a time, so that all logits
  * together are never in memory. */
 static double cross_entropy(const struct kernel *kernel, const struct model *model, const struct window *window,
-                            const struct workspace *ws) {
+                            const struct rows *x, const struct workspace *ws) {
     const int64_t rows = window->n * window->bsz;
     double loss = 0;
     for (int64_t m = 0; m < rows; m++) ws->maximum[m] = -INFINITY, ws->sum[m] = 0;
@@ -138,7 +117,7 @@ static double cross_entropy(const struct kernel *kernel, const struct model *mod
         const int64_t left = model->decoder->blocks - first, blocks = left < PANEL ? left : PANEL;
         const int64_t width = blocks * BLOCK;
         const struct matrix panel = slice_blocks(model->decoder, first, blocks);
-        decode(kernel, &panel, window, ws, ws->panel);
+        decode(kernel, &panel, x, rows, ws->panel);
         for (int64_t m = 0; m < rows; m++) {
             const int64_t column = window->targets[m] - first * BLOCK;
             if (column >= 0 && column < width) ws->target_logit[m] = ws->panel[m * width + column];
@@ -152,21 +131,18 @@ static double cross_entropy(const struct kernel *kernel, const struct model *mod
 /* Return whether the kernel with this index can run here. */
 EXPORT int lstmq_can_run(int isa) { return lstmq_kernel(isa) != NULL; }
 
-/* Return how many bytes of workspace a window of n steps and bsz columns needs. */
-EXPORT int64_t lstmq_workspace_size(const struct model *model, int64_t n, int64_t bsz) {
-    struct workspace ws;
-    return (int64_t)lay_out(&ws, NULL, model, n, bsz);
-}
-
-/* Read a window. Return 0, or -1 if an id is outside the dictionary. The caller has checked everything else. */
+/* Read a window. Return 0, -1 if an id is outside the dictionary, or -2 if there is no memory. The caller has checked
+ * everything else. */
 EXPORT int lstmq_read_window(const struct model *model, int isa, const struct window *window) {
     const struct kernel *kernel = lstmq_kernel(isa);
     struct workspace ws;
     if (!ids_are_words(model, window)) return -1;
-    lay_out(&ws, window->workspace, model, window->n, window->bsz);
-    embed(model, window, &ws);
-    for (int64_t layer = 0; layer < model->nlayers; layer++) run_layer(kernel, model, layer, window, &ws);
-    if (window->logits) decode(kernel, model->decoder, window, &ws, window->logits);
-    if (window->targets) *window->loss = cross_entropy(kernel, model, window, &ws);
+    void *block = malloc(lay_out(&ws, NULL, model, window->n, window->bsz) + ALIGNMENT);
+    if (!block) return -2;
+    lay_out(&ws, align(block), model, window->n, window->bsz);
+    const struct rows x = run_layers(kernel, model, window, &ws);
+    if (window->logits) decode(kernel, model->decoder, &x, window->n * window->bsz, window->logits);
+    if (window->targets) *window->loss = cross_entropy(kernel, model, window, &x, &ws);
+    free(block);
     return 0;
 }

@@ -1,0 +1,199 @@
+"""Packs linear and recurrent modules for the kernels, and calls the kernels.
+
+As in ``packing.py``, kernels read and write only tensors that this module made, and that nobody else has. A call is
+cheap: the C structures are made once, and a call passes numbers and addresses.
+"""
+
+from collections.abc import Sequence
+from ctypes import addressof
+
+import torch
+from torch import Tensor
+
+from lstmq.quantization.native import library
+from lstmq.quantization.native.layout import GATES
+from lstmq.quantization.native.library import NO_MEMORY
+from lstmq.quantization.native.packing import DirectionStruct, PackedDirection, RecurrentStruct, pack_matrix
+from lstmq.quantization.native.weights import (
+    MAX_COLUMNS,
+    LinearWeights,
+    QuantizedRows,
+    RecurrentWeights,
+    check_plain,
+    copy_tensor,
+)
+
+
+class PackedLinear:
+    """A copy of a linear layer's weights as the kernels read them. Any number of threads may use it at once.
+
+    Args:
+        weights: of the layer.
+
+    Raises:
+        ValueError: if the tensors do not fit one another, or are not int8 from -127 to 127 and float32.
+    """
+
+    def __init__(self, weights: LinearWeights) -> None:
+        height, self._in_features = matrix_shape("weight", weights.rows)
+        rows = copy_rows("weight", weights.rows, height, self._in_features)
+        self._matrix = pack_matrix(rows, copy_tensor("bias", weights.bias, torch.float32, (height,)))
+        self._struct, self._out_features = self._matrix.struct(), height
+        self._address = addressof(self._struct)
+
+    def run(self, isa: str, x: Tensor) -> Tensor:
+        """Return ``x @ weights.T + bias``, float32, shape ``(rows, out_features)``.
+
+        Args:
+            isa: the kernel to use, one of :func:`~lstmq.quantization.native.library.available_isas` but the reference.
+            x: float32, shape ``(rows, in_features)``, of which each row is quantized.
+
+        Raises:
+            ValueError: if the input has another shape or dtype, or the kernel cannot run here.
+        """
+        kernels, index = library.find_kernel(isa)
+        x, rows = own_floats("input", x), len(x)
+        if x.shape != (rows, self._in_features):
+            raise ValueError(f"input: expected shape (rows, {self._in_features}), found {tuple(x.shape)}")
+        output = torch.empty(rows, self._out_features, dtype=torch.float32, device="cpu")
+        error = kernels.lstmq_run_linear(
+            *(self._address, index, torch.get_num_threads(), rows, self._in_features, self._out_features),
+            *(x.data_ptr(), output.data_ptr()),
+        )
+        if error:
+            raise MemoryError(f"int8-native: no memory for {rows:,} rows")
+        return output
+
+
+class PackedRecurrent:
+    """A copy of the weights of a recurrent module, or of a cell, as the kernels read them. Threads may share it.
+
+    Args:
+        kind: ``LSTM`` or ``GRU``.
+        layers: for each layer, the weights of one or two directions.
+
+    Raises:
+        ValueError: if the tensors do not fit one another, or are not int8 from -127 to 127 and float32.
+    """
+
+    def __init__(self, kind: str, layers: Sequence[Sequence[RecurrentWeights]]) -> None:
+        self._directions, self._is_lstm = len(layers[0]), kind == "LSTM"
+        input_size, units = matrix_shape("weight_ih", layers[0][0].input)[::-1]
+        units //= GATES[kind]
+        width = units if layers[0][0].projection is None else len(layers[0][0].projection.scale)
+        self._packed, self._input_size, self._units, self._width = [], input_size, units, width
+        for directions in layers:
+            if len(directions) != self._directions or self._directions not in (1, 2):
+                raise ValueError(f"expected {self._directions} directions in each layer, found {len(directions)}")
+            for weights in directions:
+                copied = copy_direction(kind, weights, input_size, units, width)
+                self._packed.append(PackedDirection(kind, copied))
+            input_size = self._directions * width
+        structs = (DirectionStruct * len(self._packed))(*(direction.struct for direction in self._packed))
+        self._struct = RecurrentStruct(len(layers), self._directions, structs)
+        self._address = addressof(self._struct)
+
+    def run(
+        self, isa: str, x: Tensor, batch_sizes: Tensor | None = None, h: Tensor | None = None, c: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Read sequences with all layers and directions.
+
+        Args:
+            isa: the kernel to use, one of :func:`~lstmq.quantization.native.library.available_isas` but the reference.
+            x: float32, shape ``(steps, columns, input_size)``; or ``(rows, input_size)`` with batch sizes.
+            batch_sizes: int64, as in a ``PackedSequence``.
+            h: float32, shape ``(layers * directions, columns, width)``. The default is zero.
+            c: float32, shape ``(layers * directions, columns, hidden_size)``, of an LSTM. The default is zero.
+
+        Returns:
+            The output, float32, in the shape of ``x`` but for the last dimension; and ``h`` and ``c`` after it. Of a
+            GRU, ``c`` is ``None``.
+
+        Raises:
+            ValueError: if an argument has another shape or dtype, or the kernel cannot run here.
+        """
+        kernels, index = library.find_kernel(isa)
+        x = own_floats("input", x)
+        sizes = None
+        if batch_sizes is None:
+            steps, columns = x.shape[:2] if x.dim() == 3 else (0, 0)
+            rows = steps * columns
+        else:
+            sizes = copy_tensor("batch_sizes", batch_sizes, torch.int64, (len(batch_sizes),))
+            steps, rows = len(sizes), len(x)
+            columns = int(sizes[0]) if steps else 0
+        if not rows or not steps or x.numel() != rows * self._input_size or x.dim() != 3 - (sizes is not None):
+            expected = "(steps, columns" if sizes is None else "(rows"
+            raise ValueError(f"input: expected shape {expected}, {self._input_size}), found {tuple(x.shape)}")
+        h = self._own_state("h_0", h, columns, self._width)
+        c = self._own_state("c_0", c, columns, self._units) if self._is_lstm else None
+        output = torch.empty(*x.shape[:-1], self._directions * self._width, dtype=torch.float32, device="cpu")
+        error = kernels.lstmq_run_recurrent(
+            *(self._address, index, torch.get_num_threads(), steps, columns),
+            *(None if sizes is None else sizes.data_ptr(), rows, x.data_ptr(), output.data_ptr(), h.data_ptr()),
+            None if c is None else c.data_ptr(),
+        )
+        if error == NO_MEMORY:
+            raise MemoryError(f"int8-native: no memory for {rows:,} rows")
+        if error:
+            raise ValueError(f"batch_sizes: expected numbers that do not increase and add up to {rows}")
+        return output, h, c
+
+    def _own_state(self, name: str, state: Tensor | None, columns: int, width: int) -> Tensor:
+        if state is None:
+            return torch.zeros(len(self._packed), columns, width, dtype=torch.float32, device="cpu")
+        state = own_floats(name, state)
+        expected = (len(self._packed), columns, width)
+        if state.dim() == 3 and state.shape[1] != columns:
+            raise ValueError(f"{name}: expected {columns} columns, found {state.shape[1]}")
+        if state.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}, found {tuple(state.shape)}")
+        return state
+
+
+def own_floats(name: str, x: Tensor) -> Tensor:
+    """Return a contiguous copy of a float32 tensor, which nobody else has. Its shape is whatever it was.
+
+    Raises:
+        ValueError: if the tensor is not a plain one of float32 on the CPU.
+    """
+    check_plain(name, x)
+    if x.is_neg() or x._is_zerotensor():  # clone would keep what says so
+        x = torch.zeros(x.shape, dtype=x.dtype, device="cpu").add_(x)
+    copy = x.clone(memory_format=torch.contiguous_format)
+    if copy.dtype is not torch.float32 or not copy.is_cpu or copy.layout is not torch.strided:
+        raise ValueError(f"{name}: expected torch.float32 on the CPU, found {copy.dtype} on {copy.device}")
+    return copy
+
+
+def matrix_shape(name: str, rows: QuantizedRows) -> tuple[int, int]:
+    """Return height and width of a weight matrix. Raise ``ValueError`` if it is none, or too wide."""
+    check_plain(name, rows.integers)
+    if rows.integers.dim() != 2 or not rows.integers.numel() or rows.integers.shape[1] > MAX_COLUMNS:
+        found = tuple(rows.integers.shape)
+        raise ValueError(f"{name}: expected a matrix of at most {MAX_COLUMNS:,} columns, found shape {found}")
+    height, width = rows.integers.shape
+    return height, width
+
+
+def copy_rows(name: str, rows: QuantizedRows, height: int, width: int) -> QuantizedRows:
+    """Return a copy of rows of weights that have this shape. Errors as for the weights of a module."""
+    integers = copy_tensor(name, rows.integers, torch.int8, (height, width))
+    if integers.min() < -127:
+        raise ValueError(f"{name}: expected integers from -127 to 127, found -128")
+    return QuantizedRows(integers, copy_tensor(f"scale of {name}", rows.scale, torch.float32, (height,)))
+
+
+def copy_direction(kind: str, weights: RecurrentWeights, input_size: int, units: int, width: int) -> RecurrentWeights:
+    """Return a copy of the weights of one direction, of the shapes that these sizes require. Errors as above."""
+    height, projection, new_bias = GATES[kind] * units, weights.projection, weights.new_bias
+    for size in (input_size, width, units):
+        if not 0 < size <= MAX_COLUMNS:
+            raise ValueError(f"expected from 1 to {MAX_COLUMNS:,} columns, found {size:,}")
+    return RecurrentWeights(
+        copy_rows("weight_ih", weights.input, height, input_size),
+        copy_rows("weight_hh", weights.recurrent, height, width),
+        copy_tensor("bias", weights.bias, torch.float32, (height,)),
+        None if new_bias is None else copy_tensor("bias of n", new_bias, torch.float32, (units,)),
+        None if projection is None else copy_rows("weight_hr", projection, width, units),
+    )
