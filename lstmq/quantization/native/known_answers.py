@@ -10,9 +10,9 @@ import warnings
 
 # In the order in which lstmq_known_answers writes them. The tests compute them with the reference.
 KNOWN_DIGESTS = {
-    "rows": 0x33569F9400E98D4B,
+    "rows": 0xF3569F0325298D4B,
     "products": 0x91E6F2ACE96C5202,
-    "steps": 0x880BA217B1FCB77E,
+    "steps": 0x968FF45F6B6EBCC2,
     "losses": 0x3336C40725D13B90,
 }
 

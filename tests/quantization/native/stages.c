@@ -26,6 +26,10 @@ static void lstm_step(const struct kernel *kernel, const int64_t *a) {
     kernel->lstm_step(ADDRESS(0), a[1], ADDRESS(2), ADDRESS(3));
 }
 
+static void gru_step(const struct kernel *kernel, const int64_t *a) {
+    kernel->gru_step(ADDRESS(0), ADDRESS(1), a[2], ADDRESS(3));
+}
+
 static void update_softmax(const struct kernel *kernel, const int64_t *a) {
     kernel->update_softmax(ADDRESS(0), a[1], ADDRESS(2), ADDRESS(3));
 }
@@ -35,7 +39,7 @@ int lstmq_run_stage(const char *name, int isa, const int64_t *arguments) {
         const char *name;
         void (*run)(const struct kernel *kernel, const int64_t *arguments);
     } stages[] = {{"quantize_row", quantize_row}, {"matmul", matmul}, {"lstm_step", lstm_step},
-                  {"update_softmax", update_softmax}};
+                  {"gru_step", gru_step}, {"update_softmax", update_softmax}};
     const struct kernel *kernel = lstmq_kernel(isa);
     if (kernel && strcmp(name, "known_answers") == 0) {
         lstmq_known_answers(isa, (uint64_t *)(intptr_t)arguments[0]);

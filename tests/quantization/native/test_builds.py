@@ -39,8 +39,9 @@ if CROSS_COMPILER:
     ARM64_COMPILERS += [[*CROSS_COMPILER, "-target", system] for system in ("aarch64-linux-gnu", "aarch64-macos")]
 BUILDS = [(compiler, X86_64) for compiler in NATIVE_COMPILERS] + [(compiler, ARM64) for compiler in ARM64_COMPILERS]
 KERNELS = [
-    pytest.param(compiler, source, *expected, id=f"{source} by {' '.join(compiler)}")
+    pytest.param(compiler, source, *expected, id=f"{system} {source} by {' '.join(compiler)}")
     for compiler, sources in BUILDS
+    for system in ["x86-64" if sources is X86_64 else "arm64"]
     for source, expected in sources.items()
 ]
 needs_objdump = pytest.mark.skipif(
@@ -114,7 +115,7 @@ def test_arm64_kernels_run_where_linux_says_that_the_processor_has_them(arm64_dr
         assert {isa for isa in KERNEL_ISAS if driver.run_stage("lstm_step", isa, x, 1, c, h) == 0} == expected
 
 
-def test_driver_ends_when_a_kernel_writes_behind_an_array(arm64_driver):
+def test_arm64_driver_ends_when_a_kernel_writes_behind_an_array(arm64_driver):
     with (
         Driver([*os.environ["ARM64_EMULATOR"].split(), "-cpu", "max", arm64_driver]) as driver,
         pytest.raises(BrokenPipeError, match=f"the driver ended with status {-signal.SIGSEGV}"),

@@ -8,7 +8,7 @@ from lstmq.quantization.native import library, reference
 from lstmq.quantization.native.known_answers import KNOWN_DIGESTS
 from lstmq.quantization.native.library import ISA_VARIABLE, PORTABLE, REFERENCE, available_isas, selected_isa
 from lstmq.quantization.native.reference import quantize_rows, sigmoid, tanh
-from lstmq.quantization.native.weights import QuantizedRows
+from lstmq.quantization.native.weights import QuantizedRows, RecurrentWeights
 from strategies import random_ids
 
 HEIGHT, DEPTH, ROWS, WIDTH, UNITS, LOGITS, BLOCK = 128, 128, 35, 100, 48, 320, 64  # as in csrc/known_answers.c
@@ -45,8 +45,11 @@ def digest(*tensors):
 def rows():
     """Return the digest of quantized rows, as the reference computes it."""
     numbers, found = Numbers(0), []
-    for scale in [1.0, 1e30, 1e-38, 0.0] * 8:
-        row = quantize_rows(numbers.floats(1, WIDTH) * scale)
+    for i in range(32):
+        values = numbers.floats(1, WIDTH) * [1.0, 1e30, 1e-38, 0.0][i % 4]
+        if i == 31:
+            values[0, WIDTH // 2] = torch.nan
+        row = quantize_rows(values)
         found += [torch.nn.functional.pad(row.integers, (0, DEPTH - WIDTH)), row.scale]
     return digest(*found)
 
@@ -70,13 +73,16 @@ def products():
 
 
 def steps():
-    """Return the digest of an LSTM step, as the reference computes it."""
+    """Return the digest of an LSTM step and a GRU step, as the reference computes them."""
     numbers = Numbers(2)
     gates, c = numbers.floats(4 * UNITS), numbers.floats(UNITS)
     gates[::9] *= 16
     i, f, g, o = gates.view(4, UNITS)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    return digest(c, sigmoid(o) * tanh(c))
+    h = sigmoid(o) * tanh(c)
+    without_bias = RecurrentWeights(None, None, None)
+    projected, stepped = gates[None, : 3 * UNITS], gates[None, UNITS:]
+    return digest(c, h, reference.gru_step(projected, stepped, without_bias, h[None]))
 
 
 def losses():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.packing import BLOCK, DEPTH, GROUP, pack_matrix
 from lstmq.quantization.native.reference import sigmoid, tanh
-from lstmq.quantization.native.weights import QuantizedRows
+from lstmq.quantization.native.weights import QuantizedRows, RecurrentWeights
 from strategies import seeds
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,12 @@ def random_floats(seed, *shape, scale=1.0):
 
 
 @one_kernel
-@given(width=st.integers(1, 200), seed=seeds, scale=st.sampled_from([0.0, 1e-38, 1e-31, 1.0, 1e30]), ties=st.booleans())
+@given(
+    width=st.integers(1, 200),
+    seed=seeds,
+    scale=st.sampled_from([0.0, 1e-38, 1e-31, 1.0, 1e30, torch.inf, torch.nan]),
+    ties=st.booleans(),
+)
 def test_kernel_quantizes_a_row_as_the_reference_does(run_stage, width, seed, scale, ties):
     x = random_floats(seed, 1, width, scale=scale)
     if ties:  # every value is halfway between two integers
@@ -39,7 +44,7 @@ def test_kernel_quantizes_a_row_as_the_reference_does(run_stage, width, seed, sc
     expected = reference.quantize_rows(x)
     assert torch.equal(integers[:width], expected.integers[0])
     assert not integers[width:].any()
-    assert torch.equal(found, expected.scale)
+    assert torch.equal(found.view(torch.int32), expected.scale.view(torch.int32))  # NaN is not equal to itself
 
 
 @one_kernel
@@ -71,7 +76,7 @@ def test_kernel_products_are_those_of_the_reference(run_stage, rows, width, heig
 
 @one_kernel
 @given(units=st.integers(1, 100), seed=seeds, scale=st.sampled_from([0.0, 1e-30, 1.0, 30.0, 1e6]))
-def test_kernel_takes_a_step_as_the_reference_does(run_stage, units, seed, scale):
+def test_kernel_takes_an_lstm_step_as_the_reference_does(run_stage, units, seed, scale):
     gates, c = random_floats(seed, 4, units, scale=scale), random_floats(seed + 1, units, scale=min(scale, 30))
     i, f, g, o = gates
     expected = sigmoid(f) * c + sigmoid(i) * tanh(g)
@@ -79,6 +84,16 @@ def test_kernel_takes_a_step_as_the_reference_does(run_stage, units, seed, scale
     run_stage("lstm_step", gates, units, c, h)
     assert torch.equal(c, expected)
     assert torch.equal(h, sigmoid(o) * tanh(expected))
+
+
+@one_kernel
+@given(units=st.integers(1, 100), seed=seeds, scale=st.sampled_from([0.0, 1e-30, 1.0, 30.0, 1e6]))
+def test_kernel_takes_a_gru_step_as_the_reference_does(run_stage, units, seed, scale):
+    projected, stepped = random_floats(seed, 1, 3 * units, scale=scale), random_floats(seed + 1, 1, 3 * units)
+    h = random_floats(seed + 2, 1, units)
+    expected = reference.gru_step(projected, stepped, RecurrentWeights(None, None, None), h)
+    run_stage("gru_step", projected, stepped, units, h)
+    assert torch.equal(h, expected)
 
 
 @one_kernel
