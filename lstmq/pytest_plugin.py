@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lstmq.gating.options import add_options
+from lstmq.gating.options import add_options, check_compare
 
 if TYPE_CHECKING:
     from lstmq.gate import Run, Verdict
@@ -77,8 +77,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse ``--benchmark-compare benchmarks``, which would run other tests than those in the folder."""
     if isinstance(compare := config.getoption("benchmark_compare", None), str):
-        from lstmq.gating.saving import check_compare
-
         try:
             check_compare(compare)
         except ValueError as error:

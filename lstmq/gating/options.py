@@ -89,3 +89,19 @@ def add_options(group: pytest.OptionGroup) -> None:
         help="if --benchmark-compare finds no comparable run: judge by limits only, or fail [%(default)s]",
     )
     add("--gate-plot", type=Path, metavar="FILE", help="plot ratios and intervals: .png or .svg")
+
+
+def check_compare(compare: str) -> None:
+    """Check that the value of ``--benchmark-compare`` may be a saved run.
+
+    Raises:
+        ValueError: if it is a folder or a file of tests, or a missing file.
+    """
+    path = Path(compare)
+    if path.is_dir() or path.suffix == ".py":
+        command = f"pytest {compare} --benchmark-compare"
+        raise ValueError(
+            f"--benchmark-compare takes {compare} for the name of a saved run: put it last, as in `{command}`"
+        )
+    if (len(path.parts) > 2 or path.is_absolute()) and not path.is_file():
+        raise ValueError(f"--benchmark-compare: no such file: {compare}")

@@ -1,6 +1,7 @@
-"""The files of pytest-benchmark: which saved runs there are, and whether results can be written."""
+"""The files of pytest-benchmark: the baseline among saved runs, and whether results can be written."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from lstmq.files import check_replaceable
+from lstmq.gate import Conditions, Run, read_run, select_baseline
 
 
 def check_saving(config: pytest.Config) -> None:
@@ -31,20 +33,31 @@ def check_saving(config: pytest.Config) -> None:
             pass
 
 
-def check_compare(compare: str) -> None:
-    """Check that the value of ``--benchmark-compare`` may be a saved run.
+def find_baseline(config: pytest.Config, now: Conditions, schemes: Sequence[str]) -> tuple[Run | None, str]:
+    """Select the baseline among the saved runs that ``--benchmark-compare`` names.
+
+    pytest-benchmark skips files that it cannot read. Here, a file that was asked for has to be there, and whole.
+
+    Args:
+        config: with the options.
+        now: the conditions of the session.
+        schemes: that the session gates.
+
+    Returns:
+        The baseline, and in words which one it is, or why there is none. Both are empty if nobody asked for one.
 
     Raises:
-        ValueError: if it is a folder or a file of tests, or a missing file.
+        ValueError: if a run is required, or named, and there is none; or if a file is not a run.
+        OSError: if a file cannot be read.
     """
-    path = Path(compare)
-    if path.is_dir() or path.suffix == ".py":
-        command = f"pytest {compare} --benchmark-compare"
-        raise ValueError(
-            f"--benchmark-compare takes {compare} for the name of a saved run: put it last, as in `{command}`"
-        )
-    if (len(path.parts) > 2 or path.is_absolute()) and not path.is_file():
-        raise ValueError(f"--benchmark-compare: no such file: {compare}")
+    required, compare = config.getoption("--gate-baseline") == "require", config.getoption("benchmark_compare")
+    if not compare:
+        if required:
+            raise ValueError("--gate-baseline=require needs --benchmark-compare")
+        return None, ""
+    session: Any = config  # pytest-benchmark keeps its session there
+    runs = map(read_run, reversed(find_saved_runs(session._benchmarksession.storage, compare)))
+    return select_baseline(runs, now, schemes, named=compare is not True, required=required)
 
 
 def find_saved_runs(storage: object, compare: str | bool) -> list[Path]:

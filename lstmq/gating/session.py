@@ -34,8 +34,6 @@ from lstmq.gate import (
     load_limits,
     measure,
     not_measured,
-    read_run,
-    select_baseline,
     time_in_turn,
     undecided_figures,
     word_schemes,
@@ -51,7 +49,7 @@ from lstmq.gating.planning import (
     make_plan,
     share_error,
 )
-from lstmq.gating.saving import check_saving, find_saved_runs
+from lstmq.gating.saving import check_saving, find_baseline
 from lstmq.progress import progress
 from lstmq.quantization import check_engine
 from lstmq.workload import DEFAULT_TOKENS, load_workload
@@ -131,7 +129,8 @@ class Gate:
         self.plan = replace(self.plan, words=word_schemes(self.limits, schemes, self.machine.isa))
         self.description = describe_workload(self.workload)
         self._exempt = exempt_metrics(self.source, self.workload)
-        self._baseline, self.baseline_note = self._find_baseline(config)
+        now = conditions(self.machine, self.description, self.plan)
+        self._baseline, self.baseline_note = find_baseline(config, now, self.plan.schemes)
         questions = 1 + (against is not None) + (self._baseline is not None)
         figures = questions * len(schemes) + len(self.plan.words) + self.measures_itself * len(OTHER_CASES)
         self.plan = share_error(self.plan, figures)
@@ -143,21 +142,6 @@ class Gate:
         self.failures: list[str] = []
         self.error = ""
         self.exit_code: int | None = None
-
-    def _find_baseline(self, config: pytest.Config) -> tuple[Run | None, str]:
-        """Select the baseline among the saved runs that ``--benchmark-compare`` names.
-
-        pytest-benchmark skips files that it cannot read. Here, a file that was asked for has to be there, and whole.
-        """
-        required, compare = config.getoption("--gate-baseline") == "require", config.getoption("benchmark_compare")
-        if not compare:
-            if required:
-                raise ValueError("--gate-baseline=require needs --benchmark-compare")
-            return None, ""
-        session: Any = config  # pytest-benchmark keeps its session there
-        runs = map(read_run, reversed(find_saved_runs(session._benchmarksession.storage, compare)))
-        now = conditions(self.machine, self.description, self.plan)
-        return select_baseline(runs, now, self.plan.schemes, named=compare is not True, required=required)
 
     @property
     def is_measured(self) -> bool:

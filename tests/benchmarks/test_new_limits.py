@@ -84,7 +84,7 @@ def test_run_passes_the_limits_that_were_made_of_it(tmp_path_factory, slowdown, 
 @pytest.mark.parametrize(
     ("environment", "metric"),
     [
-        ({"seconds": {"int8": 1.5 * SECONDS["int8"]}}, "speedup"),
+        ({"seconds": {"int8": 1.6 * SECONDS["int8"]}}, "speedup"),
         ({"sizes": {"int8": 2_020}}, "size_ratio"),
         ({"fidelity": {"int8": make_fidelity(3.01, 0.001, 0.9)}}, "loss_difference"),
         ({"fidelity": {"int8": make_fidelity(3.0002, 0.003, 0.9)}}, "kl"),

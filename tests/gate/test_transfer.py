@@ -1,5 +1,6 @@
 """Laws of the transfer of models to workers: what is loaded equals what was dumped, and no file is left behind."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,48 @@ def make():
     )
     with dump_subjects(load_user_workload(f"{file}:make", keep=("1",))) as files:
         assert load_subject(files.speed).keep == load_subject(files.loss).keep == ("1",)
+
+
+OWN = """
+import torch
+from lstmq import Stream, Subject, Workload
+def make():
+    torch.manual_seed({seed})
+    model = torch.nn.Sequential(torch.nn.Linear(4, {width}), torch.nn.Linear({width}, 2))
+    torch.manual_seed(0)
+    inputs = torch.rand({shape}, 4)
+    stream = Stream(inputs=inputs, targets=(inputs.sum(-1) > {threshold}).long(), batch_first={batch_first})
+    subject = Subject(model=model, stream=stream, origin="")
+    return Workload(speed=subject, loss=subject)
+"""
+
+
+def load_there(tmp_path, here, there, tokens=None):
+    """Return a subject as ``here`` makes it, and as another environment loads it with its own code."""
+    common = {"seed": 0, "width": 3, "threshold": 2, "shape": "30, 1", "batch_first": False}
+    for name, values in (("here", here), ("there", there)):
+        (tmp_path / f"{name}.py").write_text(OWN.format(**common | values), encoding="utf-8")
+    workload = load_user_workload(f"{tmp_path / 'here.py'}:make", tokens)
+    with dump_subjects(workload) as files:
+        other = replace(files.speed, made_by=f"{tmp_path / 'there.py'}:make", own_code=True)
+        return workload.speed, load_subject(other)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_other_code_gets_the_weights_if_they_fit(tmp_path, batch_first):
+    """This side reads only the start of the stream."""
+    shape = {"shape": "2, 30" if batch_first else "30, 2", "batch_first": batch_first}
+    here, there = load_there(tmp_path, shape, shape | {"seed": 1}, tokens=20)
+    assert len(there.stream) == 20
+    assert_equal(there, here)
+
+
+def test_other_code_keeps_its_weights_if_those_of_this_side_do_not_fit(tmp_path):
+    _, there = load_there(tmp_path, {}, {"width": 5})
+    assert there.model[0].weight.shape == (5, 4)
+
+
+@pytest.mark.parametrize("change", [{"threshold": 1}, {"shape": "20, 1"}, {"shape": "30, 2"}])
+def test_other_code_with_another_stream_is_refused(tmp_path, change):
+    with pytest.raises(ValueError, match="makes another stream than the other side: expected the same inputs"):
+        load_there(tmp_path, {}, change)
