@@ -160,7 +160,7 @@ def describe_limits(run: Run) -> Iterator[str]:
             yield f"  The gate will not notice if {scheme} becomes as slow as float32: it is hardly faster here."
     isa = run.machine.isa
     yield (
-        "The gate will not notice a scheme that gets a third slower, because sessions of the same code differ. "
+        "The gate will not notice if a speedup falls by less than a third, because sessions of the same code differ. "
         "--gate-against finds 5 %."
     )
     yield f"The speedups are for processors with {isa}. On others, only size, loss and predictions are judged."

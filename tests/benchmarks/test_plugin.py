@@ -44,7 +44,12 @@ def test_init_writes_a_gate_that_passes_beside_other_plugins_and_settings(run_py
     limits, tests = own_model.with_name("limits.toml"), own_model.with_name("test_gate.py")
     made = run_python("-m", "lstmq", "init", "gate/mine.py:workload")
     assert made.returncode == 0, made
-    for words in ("int8: ", "Fails below ", "will not notice a scheme that gets a third slower", "wrote gate/limits"):
+    for words in (
+        "int8: ",
+        "Fails below ",
+        "will not notice if a speedup falls by less than a third",
+        "wrote gate/limits",
+    ):
         assert words in made.stdout
     assert len(tests.read_text().splitlines()) <= 10
 
@@ -117,15 +122,22 @@ def test_workload_may_print_and_change_the_folder(run_pytest, gated):
     assert result.exit_code == 0, result
 
 
-SLOWER = MODEL.replace(
-    "        output, hidden = self.rnn(input, hidden)\n",
-    "        start = time.process_time()\n        output, hidden = self.rnn(input, hidden)\n"
-    "        end = time.process_time()\n        while time.process_time() < end + 0.3 * (end - start): pass\n",
-).replace("import torch\n", "import time\nimport torch\n", 1)
+SLOWER = MODEL.replace("import torch\n", "import time\nimport torch\n", 1).replace(
+    """        output, hidden = self.rnn(input, hidden)
+        return self.out(output), hidden
+""",
+    """        start = time.process_time()
+        output, hidden = self.rnn(input, hidden)
+        output, end = self.out(output), time.process_time()
+        while time.process_time() < end + 0.2 * (end - start):
+            pass
+        return output, hidden
+""",
+)
 
 
 @pytest.mark.parametrize(("model", "exit_code"), [(MODEL, 0), (SLOWER, 1)], ids=["unchanged", "slower"])
-def test_model_that_got_slower_in_this_checkout_fails_against_the_other(
+def test_model_that_got_20_percent_slower_in_this_checkout_fails_against_the_other(
     run_python, wheel_folder, gated, tmp_path, model, exit_code
 ):
     other = tmp_path / "other"
@@ -135,8 +147,9 @@ def test_model_that_got_slower_in_this_checkout_fails_against_the_other(
     python.write_text(f'#!/bin/sh\nPYTHONPATH={wheel_folder} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
     (gated / "mine.py").write_text(model)
-    options = ("--gate-looks=24,48,96", "--gate-blocks=24", "--gate-slices=4", "--gate-tolerance=10%")
-    result = run_python("-m", "pytest", "gate", *options, "--gate-against", other, "--gate-retries=2")
+    assert (model != MODEL) == exit_code
+    options = ("--gate-tolerance=7%", "--gate-slices=8", "--gate-retries=2")  # a small model is noisy
+    result = run_python("-m", "pytest", "gate", "--gate-against", other, *options)
     assert result.returncode == exit_code, result
     assert re.search(rf"{'FAIL' if exit_code else 'PASS'} +against +int8 +slower", result.stdout)
 
