@@ -8,9 +8,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.utils.rnn import pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from lstmq import quantize
+from lstmq.quantization.native import library
 from lstmq.quantization.native.library import ISA_VARIABLE, REFERENCE
 from strategies import seeds
 
@@ -198,3 +199,28 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(isa, breakage, packed):
         assert packed
         assert breakage == "a smaller storage"
         assert torch.equal(after, before)
+
+
+@pytest.mark.parametrize("sizes", [[1, 2], [2, 2], [2, 0, 1], [2, -1, 2], [2], [4]])
+def test_batch_sizes_that_increase_or_do_not_fit_the_rows_are_refused(isa, sizes):
+    """A ``PackedSequence`` that a user made by hand may have such sizes. The input has three rows."""
+    quantized = quantize(nn.GRU(4, 4), "int8-native")
+    packed = PackedSequence(torch.rand(3, 4), torch.tensor(sizes))
+    with pytest.raises(ValueError, match="batch_sizes: expected numbers that do not increase and add up to 3"):
+        quantized(packed)
+
+
+@pytest.mark.slow
+def test_tasks_of_threads_that_cannot_start_are_done_all_the_same(compile_changed, monkeypatch):
+    """The system may refuse to start a thread. Here, it refuses every second one."""
+    start = "is_started[i] = pthread_create("
+    kernels = compile_changed([("threads.c", start, start.replace("pthread", "i % 2 == 0 && pthread"))])
+    module, x = quantize(nn.LSTM(64, 256), "int8-native"), torch.rand(20, 16, 64)
+    expected, _ = module(x)
+    monkeypatch.setattr(library, "load_library", lambda: kernels)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert torch.equal(module(x)[0], expected)
+    finally:
+        torch.set_num_threads(threads)
