@@ -10,14 +10,13 @@ from pathlib import Path
 import msgspec
 from intervals import binomial_interval
 from run import KINDS
-from sessions import Session, read_sessions
+from sessions import CONDITIONS, Session, condition_of, read_sessions
 
 from lstmq.gate import Outcome, Run
 from lstmq.gate.judge_pair import judge_kept_speedup, judge_slower
 
 README = Path(__file__).with_name("README.md")
 MARKER = "<!-- results.py writes what follows -->\n"
-CONDITIONS = ("idle", "loaded")
 OUTCOMES = {0: "PASS", 1: "FAIL", 10: "INCONCLUSIVE", 11: "INVALID", 12: "NOT MEASURED"}  # by exit code
 TOLERANCES = (0.015, 0.02, 0.025)
 SLOWER_BASELINE = 1.2  # how much slower int8 is made in the recorded seconds, to see what a baseline finds
@@ -29,7 +28,7 @@ def load_run(session: Session) -> Run:
 
 
 def of_kind(sessions: Sequence[Session], kind: str, condition: str) -> list[Session]:
-    return [session for session in sessions if (session["kind"], session["condition"]) == (kind, condition)]
+    return [session for session in sessions if (session["kind"], condition_of(session)) == (kind, condition)]
 
 
 def percent(count: int, trials: int) -> str:
@@ -138,7 +137,7 @@ def machine_rows(sessions: Sequence[Session]) -> Iterator[str]:
     """Yield a line for each machine and day."""
     machines = Counter(
         "{cpu} ({isa}), torch {torch}".format(**session["run"]["recording"]["here"]["machine"])
-        + f", {session['date'][:10]}, {session['condition']}"
+        + f", {session['date'][:10]}, {condition_of(session)}"
         for session in sessions
     )
     yield from (f"- {count} sessions: {machine}" for machine, count in machines.items())

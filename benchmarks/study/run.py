@@ -3,14 +3,16 @@
 ``python benchmarks/study/run.py`` runs until the file has as many sessions of each kind as :data:`KINDS` asks for. You
 can interrupt it, and it continues where it stopped. ``results.py`` writes the page of results.
 
-Idle: nothing runs beside the session. Loaded: on every processor, a process of the lowest priority evaluates the
-float32 model. It leaves its processor to the session, and keeps all others busy.
+Each session says how much processor time everything else used meanwhile. With ``--load``, a process of the lowest
+priority evaluates the float32 model on every processor. It leaves its processor to the session, and keeps all others
+busy.
 """
 
 import json
 import math
 import os
 import random
+import resource
 import shlex
 import shutil
 import subprocess
@@ -27,7 +29,7 @@ from typing import Any
 
 import click
 import torch
-from sessions import SESSIONS, Session, append_session, read_sessions
+from sessions import CONDITIONS, SESSIONS, Session, append_session, condition_of, read_sessions
 
 from lstmq import evaluate, load_workload
 from lstmq.gate import KEY
@@ -70,18 +72,17 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def run_session(name: str, condition: str, others: Mapping[str, str], baselines: Path) -> Session:
+def run_session(name: str, others: Mapping[str, str], baselines: Path) -> Session:
     """Run one session, and return what the file keeps of it.
 
     Args:
         name: the kind.
-        condition: what else the machine does.
         others: Pythons to compare with.
         baselines: folder of saved runs. A default session adds its own.
     """
     kind = KINDS[name]
     baseline = ""
-    started, load = time.time(), os.getloadavg()[0]
+    started, busy = time.time(), time_of_others()
     with TemporaryDirectory() as folder:
         saved = Path(folder, "run.json")
         command = [sys.executable, "-P", "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", *kind.options]
@@ -101,17 +102,25 @@ def run_session(name: str, condition: str, others: Mapping[str, str], baselines:
             )
         run = json.loads(saved.read_text(encoding="utf-8"))[KEY]
         if name == "default" and done.returncode == 0:
-            shutil.copy(saved, baselines / f"{condition}-{int(started)}.json")
+            shutil.copy(saved, baselines / f"{int(started)}.json")
+    took = time.time() - started
     return {
         "kind": name,
-        "condition": condition,
         "baseline": baseline,
         "exit_code": done.returncode,
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
-        "took": round(time.time() - started, 1),
-        "load": load,
+        "took": round(took, 1),
+        "others": round((time_of_others() - busy) / took, 3),
         "run": shorten(run),
     }
+
+
+def time_of_others() -> float:
+    """Return the seconds for which processors were busy, without those of the sessions that ended."""
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:])
+    sessions = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return busy - sessions.ru_utime - sessions.ru_stime
 
 
 def write_python(path: Path, python: str) -> str:
@@ -144,7 +153,7 @@ def load_on_every_processor() -> Iterator[None]:
     """Keep all processors busy that nothing else uses."""
     with ExitStack() as stack:
         for processor in sorted(os.sched_getaffinity(0)):
-            process = subprocess.Popen([sys.executable, __file__, "--load", str(processor)])
+            process = subprocess.Popen([sys.executable, __file__, "--load-processor", str(processor)])
             stack.callback(process.kill)
         yield
 
@@ -160,23 +169,18 @@ def run_load(processor: int) -> None:
 
 
 @click.command()
-@click.option(
-    "--condition",
-    type=click.Choice(["idle", "loaded"]),
-    default="idle",
-    show_default=True,
-    help="What else the machine does.",
-)
+@click.option("--load", is_flag=True, help="Keep all processors busy that the session leaves.")
 @click.option("--apart", metavar="PYTHON", help="An environment with the same versions, installed in another folder.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=SESSIONS, help="File to add them to.")
-@click.option("--load", type=int, hidden=True, help="Keep this processor busy.")
-def main(*, condition: str, apart: str | None, out: Path, load: int | None) -> None:
+@click.option("--load-processor", type=int, hidden=True, help="Keep only this processor busy.")
+def main(*, load: bool, apart: str | None, out: Path, load_processor: int | None) -> None:
     """Run the sessions that the file does not have yet, in random order."""
-    if load is not None:
-        run_load(load)
+    if load_processor is not None:
+        run_load(load_processor)
         return
     others = {"same": sys.executable} | ({"apart": apart} if apart else {})
-    done = Counter(session["kind"] for session in read_sessions(out) if session["condition"] == condition)
+    condition = CONDITIONS[load]
+    done = Counter(session["kind"] for session in read_sessions(out) if condition_of(session) == condition)
     missing = [name for name, kind in KINDS.items() for _ in range(kind.sessions - done[name])]
     missing = [name for name in missing if KINDS[name].other in ("", "run", *others)]
     random.shuffle(missing)
@@ -185,11 +189,11 @@ def main(*, condition: str, apart: str | None, out: Path, load: int | None) -> N
     if not any(baselines.iterdir()):
         missing.sort(key=lambda name: name != "default")  # there must be a run to compare with
         missing[3:] = random.sample(missing[3:], len(missing) - 3)
-    with load_on_every_processor() if condition == "loaded" else ExitStack():
+    with load_on_every_processor() if load else ExitStack():
         for place, name in enumerate(missing, 1):
-            session = run_session(name, condition, others, baselines)
+            session = run_session(name, others, baselines)
             append_session(session, out)
-            text = f"{session['date']} {condition}, {name}: exit code {session['exit_code']}, {session['took']} s"
+            text = f"{session['date']} {condition_of(session)}, {name}: exit code {session['exit_code']}, {session['took']} s"
             click.echo(f"{text}, {len(missing) - place} sessions left")
 
 

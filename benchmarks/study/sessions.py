@@ -8,6 +8,9 @@ from typing import Any
 SESSIONS = Path(__file__).with_name("sessions.jsonl.gz")
 Session = dict[str, Any]
 
+CONDITIONS = ("idle", "loaded")
+LOADED = 0.1  # processors that others keep busy, from which on a session counts as loaded
+
 
 def read_sessions(path: Path = SESSIONS) -> list[Session]:
     """Return the sessions of a file in the order in which they ended; an empty list if there is no such file."""
@@ -21,3 +24,8 @@ def append_session(session: Session, path: Path) -> None:
     """Add a session to a file."""
     with gzip.open(path, "at", encoding="utf-8") as file:
         file.write(json.dumps(session, separators=(",", ":")) + "\n")
+
+
+def condition_of(session: Session) -> str:
+    """Return whether the machine did anything else during a session."""
+    return CONDITIONS[session["others"] >= LOADED]
