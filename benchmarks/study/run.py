@@ -193,8 +193,8 @@ def main(*, load: bool, apart: str | None, out: Path, load_processor: int | None
         for place, name in enumerate(missing, 1):
             session = run_session(name, others, baselines)
             append_session(session, out)
-            text = f"{session['date']} {condition_of(session)}, {name}: exit code {session['exit_code']}, {session['took']} s"
-            click.echo(f"{text}, {len(missing) - place} sessions left")
+            text = f"{session['date']} {condition_of(session)}, {name}: exit code {session['exit_code']}"
+            click.echo(f"{text}, {session['took']} s, {len(missing) - place} sessions left")
 
 
 if __name__ == "__main__":
