@@ -117,7 +117,8 @@ def run_session(name: str, others: Mapping[str, str], baselines: Path) -> Sessio
 
 def time_of_others() -> float:
     """Return the seconds for which processors were busy, without those of the sessions that ended."""
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:])
+    processors = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")[0]
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, processors.split()[1:])
     sessions = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
     return busy - sessions.ru_utime - sessions.ru_stime
