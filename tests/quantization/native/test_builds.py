@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 # The instruction that multiplies in each kernel, how many loops hold it at least, one for each size of a tile, and how
 # many of them may use the stack.
 X86_64 = {
-    "avx2": ("vpmaddwd", 7, 0),
+    "avx2": ("vpmaddwd", 6, 0),
     "avx_vnni": ("vpdpbusd", 6, 0),
     "avx512_vnni": ("vpdpbusd", 6, 0),
     "amx_int8": ("tdpbssd", 1, 0),

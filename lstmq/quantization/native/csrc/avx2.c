@@ -6,7 +6,8 @@
  *
  * Many rows: the signs would have to be moved for each row. Zen 4 does that where it multiplies, so half as much time
  * again would be lost. Instead, activations and weights are widened to 16 bits, and vpmaddwd multiplies them. A vector
- * of weights is widened once for a tile, and activations once for a product.
+ * of weights is widened once for a tile, by shifts: its even bytes, and its odd ones. Activations are widened once for
+ * a product, in that order: columns 0, 2, 1 and 3 of each group.
  */
 #if defined(__x86_64__)
 #if !defined(__clang__)
@@ -22,7 +23,7 @@
 
 enum {
     HALF = LANES / 2, /* int32 numbers in a vector */
-    MOST = 6,         /* rows of a tile */
+    MOST = 5,         /* rows of a tile */
     WIDE_ROWS = 30,   /* rows and columns of activations that are widened at once, for the nearest cache */
     WIDE_COLUMNS = 512,
 };
@@ -41,15 +42,24 @@ static inline __m256i broadcast4(const int8_t *x) {
     return _mm256_set1_epi32(four);
 }
 
-/* Return 4 numbers of 16 bits, repeated over the whole vector. */
-static inline __m256i broadcast4_wide(const int16_t *x) {
-    int64_t four;
-    memcpy(&four, x, sizeof four);
-    return _mm256_set1_epi64x(four);
+/* Return 2 numbers of 16 bits, repeated over the whole vector. */
+static inline __m256i broadcast2(const int16_t *x) {
+    int32_t two;
+    memcpy(&two, x, sizeof two);
+    return _mm256_set1_epi32(two);
 }
 
-/* Return 16 bytes as numbers of 16 bits. */
-static inline __m256i widen(const void *bytes) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(bytes)); }
+/* Return the even or the odd bytes of a vector as numbers of 16 bits. */
+static inline __m256i even_bytes(__m256i bytes) { return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8); }
+
+static inline __m256i odd_bytes(__m256i bytes) { return _mm256_srai_epi16(bytes, 8); }
+
+/* Write 16 activations as numbers of 16 bits, columns 0, 2, 1 and 3 of each group. */
+static inline void widen(const int8_t *x, int16_t *out) {
+    const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x));
+    _mm256_storeu_si256((__m256i *)out, _mm256_shuffle_epi8(wide, _mm256_broadcastsi128_si256(order)));
+}
 
 /* Add to sums. It is assembly because GCC moves the sums of the intrinsic between registers and memory. */
 static inline void add_to(__m256i *sums, __m256i products) {
@@ -63,11 +73,8 @@ static inline void dequantize_add8(__m256i sums, float x_scale, const float *w_s
     _mm256_storeu_ps(out, _mm256_add_ps(product, _mm256_loadu_ps(add)));
 }
 
-/* Finish the sums of row m of a product, of 8 rows of weights from `column` on. Each row of weights has two sums side
- * by side: the first 4 in `low`, the others in `high`. */
-static inline void finish(const struct product *p, const struct wide *wide, int64_t m, int64_t column, __m256i low,
-                          __m256i high) {
-    __m256i sums = _mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), _MM_SHUFFLE(3, 1, 2, 0));
+/* Finish the sums of row m of a product, of 8 rows of weights from `column` on. */
+static inline void finish(const struct product *p, const struct wide *wide, int64_t m, int64_t column, __m256i sums) {
     float *out = p->out + m * p->w->blocks * BLOCK + column;
     if (!wide->is_first) sums = _mm256_add_epi32(sums, _mm256_loadu_si256((const __m256i *)out));
     if (wide->is_last)
@@ -76,16 +83,21 @@ static inline void finish(const struct product *p, const struct wide *wide, int6
         _mm256_storeu_si256((__m256i *)out, sums);
 }
 
-/* A tile: some rows of activations, row m and those after it, with 8 rows of weights. `x` is row m of the widened
+/* A tile: some rows of activations, row m and those after it, with a quarter of a block. `x` is row m of the widened
  * activations. It also prefetches the next block. */
 typedef void tile(const struct product *p, const struct wide *wide, int64_t m, int64_t column, const int16_t *x);
 
-#define BEGIN(r, _) __m256i low##r = _mm256_setzero_si256(), high##r = _mm256_setzero_si256();
-#define ADD(r, _)                                  \
-    x4 = broadcast4_wide(x + r * columns + k);     \
-    add_to(&low##r, _mm256_madd_epi16(x4, w_low)); \
-    add_to(&high##r, _mm256_madd_epi16(x4, w_high));
-#define END(r, _) finish(p, wide, m + r, column, low##r, high##r);
+#define BEGIN(r, _) __m256i s##r##0 = _mm256_setzero_si256(), s##r##1 = _mm256_setzero_si256();
+#define ADD(r, _)                                     \
+    x2 = broadcast2(x + r * columns + k);             \
+    add_to(&s##r##0, _mm256_madd_epi16(x2, even0));   \
+    add_to(&s##r##1, _mm256_madd_epi16(x2, even1));   \
+    x2 = broadcast2(x + r * columns + k + GROUP / 2); \
+    add_to(&s##r##0, _mm256_madd_epi16(x2, odd0));    \
+    add_to(&s##r##1, _mm256_madd_epi16(x2, odd1));
+#define END(r, _)                              \
+    finish(p, wide, m + r, column, s##r##0);   \
+    finish(p, wide, m + r, column + HALF, s##r##1);
 #define TILE(name, ROWS)                                                                                     \
     static void name(const struct product *p, const struct wide *wide, int64_t m, int64_t column,            \
                      const int16_t *x) {                                                                     \
@@ -93,10 +105,12 @@ typedef void tile(const struct product *p, const struct wide *wide, int64_t m, i
         const int8_t *packed = packed_row(p->w, column) + wide->start * BLOCK;                               \
         ROWS(BEGIN, )                                                                                        \
         for (int64_t k = 0; k < columns; k += GROUP) {                                                       \
-            const int8_t *group = packed + k * BLOCK;                                                        \
-            const __m256i w_low = widen(group), w_high = widen(group + HALF * GROUP / 2);                    \
-            __m256i x4;                                                                                      \
-            __builtin_prefetch(group + depth * BLOCK, 0, 2);                                                 \
+            const __m256i *group = (const __m256i *)(packed + k * BLOCK);                                    \
+            const __m256i w0 = _mm256_loadu_si256(group), w1 = _mm256_loadu_si256(group + 1);                \
+            const __m256i even0 = even_bytes(w0), odd0 = odd_bytes(w0);                                      \
+            const __m256i even1 = even_bytes(w1), odd1 = odd_bytes(w1);                                      \
+            __m256i x2;                                                                                      \
+            __builtin_prefetch((const char *)group + depth * BLOCK, 0, 2);                                   \
             ROWS(ADD, )                                                                                      \
         }                                                                                                    \
         ROWS(END, )                                                                                          \
@@ -106,11 +120,10 @@ TILE(two, ROWS_2)
 TILE(three, ROWS_3)
 TILE(four, ROWS_4)
 TILE(five, ROWS_5)
-TILE(six, ROWS_6)
 
 /* Compute some rows of a product from `first` on, at most WIDE_ROWS, in tiles of about as many rows each. */
 static void multiply_rows(const struct product *p, int64_t first, int64_t rows) {
-    static tile *const tiles[MOST] = {one, two, three, four, five, six};
+    static tile *const tiles[MOST] = {one, two, three, four, five};
     const int64_t depth = p->w->depth, parts = (rows + MOST - 1) / MOST;
     struct wide wide;
     for (wide.start = 0; wide.start < depth; wide.start += wide.columns) {
@@ -119,9 +132,8 @@ static void multiply_rows(const struct product *p, int64_t first, int64_t rows) 
         wide.is_first = wide.start == 0, wide.is_last = wide.columns == left;
         for (int64_t m = 0; m < rows; m++)
             for (int64_t k = 0; k < wide.columns; k += LANES)
-                _mm256_storeu_si256((__m256i *)(wide.x + m * wide.columns + k),
-                                    widen(p->x + (first + m) * depth + wide.start + k));
-        for (int64_t column = 0; column < p->w->blocks * BLOCK; column += HALF)
+                widen(p->x + (first + m) * depth + wide.start + k, wide.x + m * wide.columns + k);
+        for (int64_t column = 0; column < p->w->blocks * BLOCK; column += LANES)
             for (int64_t part = 0; part < parts; part++) {
                 const int64_t m = part * rows / parts, end = (part + 1) * rows / parts;
                 tiles[end - m - 1](p, &wide, first + m, column, wide.x + m * wide.columns);
