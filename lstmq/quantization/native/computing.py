@@ -24,7 +24,7 @@ class PackedWeights(NamedTuple):
     """What was packed from a list of tensors."""
 
     packed: PackedLinear | PackedRecurrent
-    versions: list[tuple[int, int]]
+    versions: list[int]
     references: list[weakref.ref[Tensor]]  # which forget the entry when a tensor is gone
 
 

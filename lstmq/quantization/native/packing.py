@@ -4,7 +4,7 @@ Kernels read and write only tensors that this module made, whose sizes it knows,
 call. So no tensor that a user changes, resizes or replaces can lead a kernel to memory that is not its own.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from ctypes import POINTER, Structure, byref, c_int64, c_void_p, pointer
 from typing import NamedTuple
 
@@ -222,7 +222,7 @@ class PackedModel:
         h, c = (copy_tensor("hidden", x, torch.float32, (config.nlayers, shape[1], config.nhid)) for x in hidden)
         tensors |= {"input": ids, "hidden": h, "cell": c}
         window = WindowStruct(*shape, **{name: tensor.data_ptr() for name, tensor in tensors.items()})
-        error = kernels.lstmq_read_window(byref(self._struct), index, byref(window))
+        error = kernels.lstmq_read_window(byref(self._struct), index, torch.get_num_threads(), byref(window))
         if error == NO_MEMORY:
             raise MemoryError(f"int8-native: no memory for a window of shape {shape}")
         if error:
@@ -230,6 +230,10 @@ class PackedModel:
         return h, c
 
 
-def versions(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+def versions(tensors: Collection[Tensor]) -> list[int]:
     """Return what differs after torch wrote to a tensor, resized it, or gave it other memory."""
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    try:  # to ask each tensor first whether it has a version would take longer than all of this
+        return addresses + [tensor._version for tensor in tensors]
+    except RuntimeError:  # an inference tensor has none
+        return addresses + [0 if tensor.is_inference() else tensor._version for tensor in tensors]
