@@ -18,8 +18,9 @@ from lstmq.quantization.eager import (
     switch_compiler,
     uncompiled,
 )
-from lstmq.quantization.native.computing import run_linear, run_recurrent, run_step
+from lstmq.quantization.native.computing import PackedCell, run_linear, run_recurrent
 from lstmq.quantization.native.layout import RecurrentLayout
+from lstmq.quantization.native.library import Kernel
 
 _library: Any = torch.library
 HAS_OPERATORS = hasattr(_library, "custom_op")  # torch 2.4 and later
@@ -52,16 +53,19 @@ def call_recurrent(
         return run_recurrent(layout, x, batch_sizes, h, c, tensors)
 
 
-def call_step(
-    layout: RecurrentLayout, x: Tensor, h: Tensor, c: Tensor | None, tensors: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None] | None:
-    """Compute as :func:`~lstmq.quantization.native.computing.run_step` does; ``None`` if torch records calls."""
-    check_gradients(x, h, c)
-    if records_calls():
-        return None
+def call_step(cell: PackedCell, kernel: Kernel, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return ``h`` and ``c`` after one step. Call it in eager mode only.
+
+    Args:
+        cell: the weights.
+        kernel: what computes.
+        x: float32, shape ``(columns, input_size)``, with at least one column.
+        h: float32, shape ``(columns, hidden_size)``.
+        c: likewise, of an LSTM.
+    """
     before = switch_compiler(None)  # as `uncompiled` does, in less time
     try:
-        return run_step(layout, x, h, c, tensors)
+        return cell.packed.run_step(kernel, x, h, c)
     finally:
         switch_compiler(before)
 

@@ -4,7 +4,7 @@ Kernels read and write only tensors that this module made, whose sizes it knows,
 call. So no tensor that a user changes, resizes or replaces can lead a kernel to memory that is not its own.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from ctypes import POINTER, Structure, byref, c_int64, c_void_p, pointer
 from typing import NamedTuple
 
@@ -53,6 +53,12 @@ class RecurrentStruct(Structure):
     """``struct recurrent`` of ``csrc/recurrent.c``."""
 
     _fields_ = (("layers", c_int64), ("directions", c_int64), ("weights", POINTER(DirectionStruct)))
+
+
+class StepStruct(Structure):
+    """``struct step`` of ``csrc/recurrent.c``."""
+
+    _fields_ = (("model", c_void_p), *((name, c_int64) for name in ("isa", "threads", "columns")))
 
 
 class ModelStruct(Structure):
@@ -230,6 +236,9 @@ class PackedModel:
         return h, c
 
 
-def versions(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+def versions(tensors: Collection[Tensor]) -> list[tuple[int, int]]:
     """Return what differs after torch wrote to a tensor, resized it, or gave it other memory."""
-    return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
+    try:
+        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    except RuntimeError:  # a tensor that was made in inference mode has no version; to ask each one takes longer
+        return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
