@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.layout import RecurrentLayout, linear_weights
-from lstmq.quantization.native.library import REFERENCE, selected_isa
+from lstmq.quantization.native.library import selected_kernel
 from lstmq.quantization.native.packed_modules import PackedLinear, PackedRecurrent
 from lstmq.quantization.native.packing import versions
 
@@ -70,9 +70,9 @@ def run_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """
     if not len(x):
         return x.new_zeros(0, len(tensors[0]))
-    if (isa := selected_isa()) == REFERENCE:
+    if (kernel := selected_kernel()) is None:
         return reference.linear(linear_weights(tensors), x)
-    return pack_once("linear", tensors, lambda: PackedLinear(linear_weights(tensors))).run(isa, x)
+    return pack_once("linear", tensors, lambda: PackedLinear(linear_weights(tensors))).run(kernel, x)
 
 
 def run_recurrent(
@@ -97,9 +97,9 @@ def run_recurrent(
         The output, float32, in the shape of ``x`` but for the last dimension; and ``h`` and ``c`` after it. Of a GRU,
         ``c`` is ``None``.
     """
-    if (isa := selected_isa()) != REFERENCE and x.numel():
+    if x.numel() and (kernel := selected_kernel()):
         packed = pack_once(layout, tensors, lambda: PackedRecurrent(layout.kind, layout.weights(tensors)))
-        return packed.run(isa, x, batch_sizes, h, c)
+        return packed.run(kernel, x, batch_sizes, h, c)
     sizes = [x.shape[1]] * x.shape[0] if batch_sizes is None else batch_sizes.tolist()
     if h is not None and h.shape[1] != sizes[0]:
         raise ValueError(f"h_0: expected {sizes[0]} columns, found {h.shape[1]}")

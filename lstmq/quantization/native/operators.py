@@ -10,14 +10,7 @@ import torch
 from torch import Tensor
 
 from lstmq.errors import QuantizationError
-from lstmq.quantization.eager import (
-    check_eager,
-    has_dispatch_mode,
-    is_compiling,
-    is_transforming,
-    switch_compiler,
-    uncompiled,
-)
+from lstmq.quantization.eager import check_eager, has_dispatch_mode, is_compiling, is_transforming, switch_compiler
 from lstmq.quantization.native.computing import PackedCell, run_linear, run_recurrent
 from lstmq.quantization.native.layout import RecurrentLayout
 from lstmq.quantization.native.library import Kernel
@@ -32,8 +25,11 @@ def call_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     if records_calls():
         output: Tensor = torch.ops.lstmq.linear(x, tensors)
         return output
-    with uncompiled():
+    before = switch_compiler(None)  # as `uncompiled` does, in less time
+    try:
         return run_linear(x, tensors)
+    finally:
+        switch_compiler(before)
 
 
 def call_recurrent(
@@ -49,8 +45,11 @@ def call_recurrent(
     if records_calls():
         output, h, c = torch.ops.lstmq.recurrent(x, batch_sizes, h, c, tensors, *layout)
         return output, h, None if layout.kind == "GRU" else c
-    with uncompiled():
+    before = switch_compiler(None)
+    try:
         return run_recurrent(layout, x, batch_sizes, h, c, tensors)
+    finally:
+        switch_compiler(before)
 
 
 def call_step(cell: PackedCell, kernel: Kernel, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -63,7 +62,7 @@ def call_step(cell: PackedCell, kernel: Kernel, x: Tensor, h: Tensor, c: Tensor 
         h: float32, shape ``(columns, hidden_size)``.
         c: likewise, of an LSTM.
     """
-    before = switch_compiler(None)  # as `uncompiled` does, in less time
+    before = switch_compiler(None)
     try:
         return cell.packed.run_step(kernel, x, h, c)
     finally:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lstmq.quantization.native import library
 from lstmq.quantization.native.layout import GATES
 from lstmq.quantization.native.library import NO_MEMORY, Kernel
 from lstmq.quantization.native.packing import DirectionStruct, PackedDirection, RecurrentStruct, StepStruct, pack_matrix
@@ -42,17 +41,17 @@ class PackedLinear:
         self._struct, self._out_features = self._matrix.struct(), height
         self._address = addressof(self._struct)
 
-    def run(self, isa: str, x: Tensor) -> Tensor:
+    def run(self, kernel: Kernel, x: Tensor) -> Tensor:
         """Return ``x @ weights.T + bias``, float32, shape ``(rows, out_features)``.
 
         Args:
-            isa: the kernel to use, one of :func:`~lstmq.quantization.native.library.available_isas` but the reference.
+            kernel: what :func:`~lstmq.quantization.native.library.find_kernel` returned.
             x: float32, shape ``(rows, in_features)``, of which each row is quantized.
 
         Raises:
-            ValueError: if the input has another shape or dtype, or the kernel cannot run here.
+            ValueError: if the input has another shape or dtype.
         """
-        kernels, index = library.find_kernel(isa)
+        kernels, index = kernel
         x, rows = own_floats("input", x), len(x)
         if x.shape != (rows, self._in_features):
             raise ValueError(f"input: expected shape (rows, {self._in_features}), found {tuple(x.shape)}")
@@ -107,12 +106,17 @@ class PackedRecurrent:
         self._step: PreparedStep | None = None  # the last one
 
     def run(
-        self, isa: str, x: Tensor, batch_sizes: Tensor | None = None, h: Tensor | None = None, c: Tensor | None = None
+        self,
+        kernel: Kernel,
+        x: Tensor,
+        batch_sizes: Tensor | None = None,
+        h: Tensor | None = None,
+        c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read sequences with all layers and directions.
 
         Args:
-            isa: the kernel to use, one of :func:`~lstmq.quantization.native.library.available_isas` but the reference.
+            kernel: what :func:`~lstmq.quantization.native.library.find_kernel` returned.
             x: float32, shape ``(steps, columns, input_size)``; or ``(rows, input_size)`` with batch sizes.
             batch_sizes: int64, as in a ``PackedSequence``.
             h: float32, shape ``(layers * directions, columns, width)``. The default is zero.
@@ -123,9 +127,9 @@ class PackedRecurrent:
             GRU, ``c`` is ``None``.
 
         Raises:
-            ValueError: if an argument has another shape or dtype, or the kernel cannot run here.
+            ValueError: if an argument has another shape or dtype.
         """
-        kernels, index = library.find_kernel(isa)
+        kernels, index = kernel
         x = own_floats("input", x)
         sizes = None
         if batch_sizes is None:
