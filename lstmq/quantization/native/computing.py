@@ -4,19 +4,21 @@ A module packs its weights when it first computes, and again after a change of t
 """
 
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, TypeVar
+from operator import is_, itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from lstmq.quantization.native import reference
 from lstmq.quantization.native.layout import RecurrentLayout, linear_weights
-from lstmq.quantization.native.library import REFERENCE, selected_isa
+from lstmq.quantization.native.library import selected_kernel
 from lstmq.quantization.native.packed_modules import PackedLinear, PackedRecurrent
 from lstmq.quantization.native.packing import versions
 
+Tensors = Mapping[str, Any]  # by name
 Packed = TypeVar("Packed", PackedLinear, PackedRecurrent)
 
 
@@ -24,8 +26,39 @@ class PackedWeights(NamedTuple):
     """What was packed from a list of tensors."""
 
     packed: PackedLinear | PackedRecurrent
-    versions: list[int]
+    versions: list[tuple[int, int]]
     references: list[weakref.ref[Tensor]]  # which forget the entry when a tensor is gone
+
+
+class PackedCell:
+    """What was packed from the tensors of a cell. The cell keeps it, because :func:`pack_once` takes longer.
+
+    Args:
+        layout: of the weights.
+        buffers: those of the cell, with its integers.
+        parameters: those of the cell, with its scales and biases.
+    """
+
+    def __init__(self, layout: RecurrentLayout, buffers: Tensors, parameters: Tensors) -> None:
+        self._integers = itemgetter(*(name for name in layout.parts if name in buffers))
+        self._floats = itemgetter(*(name for name in layout.parts if name in parameters))
+        tensors = (*self._integers(buffers), *self._floats(parameters))
+        # Read before they are packed, so that a change meanwhile is seen later.
+        self._known = [(tensor, *version) for tensor, version in zip(tensors, versions(tensors), strict=True)]
+        ordered = [buffers[name] if name in buffers else parameters[name] for name in layout.parts]
+        self.packed = pack_once(layout, ordered, lambda: PackedRecurrent(layout.kind, layout.weights(ordered)))
+
+    def is_copy_of(self, buffers: Tensors, parameters: Tensors) -> bool:
+        """Return whether these tensors were packed, and :func:`versions` says that they did not change since."""
+        tensors = (*self._integers(buffers), *self._floats(parameters))
+        try:
+            for tensor, (known, address, version) in zip(tensors, self._known, strict=True):
+                if tensor is not known or tensor.data_ptr() != address or tensor._version != version:
+                    return False
+        except RuntimeError:  # a tensor that was made in inference mode has no version
+            before, known = [version for _, *version in self._known], (tensor for tensor, *_ in self._known)
+            return all(map(is_, tensors, known)) and [[*now] for now in versions(tensors)] == before
+        return True
 
 
 def run_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
@@ -37,9 +70,9 @@ def run_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     """
     if not len(x):
         return x.new_zeros(0, len(tensors[0]))
-    if (isa := selected_isa()) == REFERENCE:
+    if (kernel := selected_kernel()) is None:
         return reference.linear(linear_weights(tensors), x)
-    return pack_once("linear", tensors, lambda: PackedLinear(linear_weights(tensors))).run(isa, x)
+    return pack_once("linear", tensors, lambda: PackedLinear(linear_weights(tensors))).run(kernel, x)
 
 
 def run_recurrent(
@@ -64,9 +97,9 @@ def run_recurrent(
         The output, float32, in the shape of ``x`` but for the last dimension; and ``h`` and ``c`` after it. Of a GRU,
         ``c`` is ``None``.
     """
-    if (isa := selected_isa()) != REFERENCE and x.numel():
+    if x.numel() and (kernel := selected_kernel()):
         packed = pack_once(layout, tensors, lambda: PackedRecurrent(layout.kind, layout.weights(tensors)))
-        return packed.run(isa, x, batch_sizes, h, c)
+        return packed.run(kernel, x, batch_sizes, h, c)
     sizes = [x.shape[1]] * x.shape[0] if batch_sizes is None else batch_sizes.tolist()
     if h is not None and h.shape[1] != sizes[0]:
         raise ValueError(f"h_0: expected {sizes[0]} columns, found {h.shape[1]}")
@@ -81,24 +114,6 @@ def run_recurrent(
     rows = x.flatten(0, 1) if batch_sizes is None else x
     output, h, c = reference.run_recurrent(layout.kind, layout.weights(tensors), rows, sizes, h, c)
     return output.view(*x.shape[:-1], -1), h, c
-
-
-def run_step(
-    layout: RecurrentLayout, x: Tensor, h: Tensor, c: Tensor | None, tensors: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None] | None:
-    """Return ``h`` and ``c`` after one step of a cell; or ``None`` if no kernel is selected.
-
-    Args:
-        layout: of the weights.
-        x: float32, shape ``(columns, input_size)``, with at least one column.
-        h: float32, shape ``(columns, hidden_size)``.
-        c: likewise, of an LSTM.
-        tensors: as the layout lists them.
-    """
-    if (isa := selected_isa()) == REFERENCE:
-        return None
-    packed = pack_once(layout, tensors, lambda: PackedRecurrent(layout.kind, layout.weights(tensors)))
-    return packed.run_step(isa, x, h, c)
 
 
 def pack_once(layout: Hashable, tensors: Sequence[Tensor], pack: Callable[[], Packed]) -> Packed:

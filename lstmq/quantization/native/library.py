@@ -16,7 +16,11 @@ REFERENCE, PORTABLE = "reference", "portable"
 # The indices of lstmq_kernel in csrc/kernels.h. Each kernel is faster than those before it that can run where it can.
 KERNEL_ISAS = (PORTABLE, "avx2", "avx_vnni", "avx512_vnni", "amx_int8", "neon_dotprod", "neon_i8mm")
 ISA_VARIABLE = "LSTMQ_ISA"
+_ISA_KEY = os.environ.encodekey(ISA_VARIABLE)
 NO_MEMORY = -2  # what the functions of csrc/ return if there is none
+
+
+Kernel = tuple[ctypes.CDLL, int]  # the library, and the index of one of its kernels
 
 
 @cache
@@ -34,6 +38,7 @@ def open_library(path: str) -> ctypes.CDLL:
         *(c_void_p, c_int, c_int64, c_int64, c_int64, c_void_p, c_int64),
         *(c_void_p, c_void_p, c_void_p, c_void_p),
     ]
+    library.lstmq_run_step.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p]
     library.lstmq_run_linear.argtypes = [c_void_p, c_int, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     return library
 
@@ -65,13 +70,17 @@ def _fastest_isa(library: ctypes.CDLL | None) -> str:
     return next(usable, REFERENCE)
 
 
-def find_kernel(isa: str) -> tuple[ctypes.CDLL, int]:
+def find_kernel(isa: str) -> Kernel:
     """Return the installed kernels, and the index of one of them.
 
     Raises:
         ValueError: if it is not available here.
     """
-    kernels = load_library()
+    return _find_kernel(load_library(), isa)
+
+
+@cache
+def _find_kernel(kernels: ctypes.CDLL | None, isa: str) -> Kernel:
     if kernels is None or not is_available(isa):
         available = available_isas()[1:]
         raise ValueError(f"expected one of {', '.join(available) or 'no kernels'}, found {isa!r}")
@@ -100,3 +109,21 @@ def selected_isa() -> str:
         hint = "" if load_library() else f"; int8-native lacks {missing_kernels()}"
         raise ValueError(f"{ISA_VARIABLE}: expected one of {', '.join(available_isas())}, found {name!r}{hint}")
     return name
+
+
+def selected_kernel() -> Kernel | None:
+    """Return what :func:`find_kernel` returns for the selected instruction set; or ``None`` for the reference.
+
+    It is always the same object for the same kernel. Errors as for :func:`selected_isa`.
+    """
+    # Nearly always the variable is not set. `os.environ.get` takes 1 us to find that, and this a tenth of it.
+    if _ISA_KEY not in getattr(os.environ, "_data", (_ISA_KEY,)):
+        return _fastest_kernel(load_library())
+    isa = selected_isa()
+    return None if isa == REFERENCE else find_kernel(isa)
+
+
+@cache
+def _fastest_kernel(library: ctypes.CDLL | None) -> Kernel | None:
+    isa = _fastest_isa(library)
+    return None if isa == REFERENCE else _find_kernel(library, isa)

@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 
 from lstmq.errors import QuantizationError
-from lstmq.quantization.eager import (
-    check_eager,
-    has_dispatch_mode,
-    is_compiling,
-    is_transforming,
-    switch_compiler,
-    uncompiled,
-)
-from lstmq.quantization.native.computing import run_linear, run_recurrent, run_step
+from lstmq.quantization.eager import check_eager, has_dispatch_mode, is_compiling, is_transforming, switch_compiler
+from lstmq.quantization.native.computing import PackedCell, run_linear, run_recurrent
 from lstmq.quantization.native.layout import RecurrentLayout
+from lstmq.quantization.native.library import Kernel
 
 _library: Any = torch.library
 HAS_OPERATORS = hasattr(_library, "custom_op")  # torch 2.4 and later
@@ -31,8 +25,11 @@ def call_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
     if records_calls():
         output: Tensor = torch.ops.lstmq.linear(x, tensors)
         return output
-    with uncompiled():
+    before = switch_compiler(None)  # as `uncompiled` does, in less time
+    try:
         return run_linear(x, tensors)
+    finally:
+        switch_compiler(before)
 
 
 def call_recurrent(
@@ -48,20 +45,26 @@ def call_recurrent(
     if records_calls():
         output, h, c = torch.ops.lstmq.recurrent(x, batch_sizes, h, c, tensors, *layout)
         return output, h, None if layout.kind == "GRU" else c
-    with uncompiled():
-        return run_recurrent(layout, x, batch_sizes, h, c, tensors)
-
-
-def call_step(
-    layout: RecurrentLayout, x: Tensor, h: Tensor, c: Tensor | None, tensors: Sequence[Tensor]
-) -> tuple[Tensor, Tensor | None] | None:
-    """Compute as :func:`~lstmq.quantization.native.computing.run_step` does; ``None`` if torch records calls."""
-    check_gradients(x, h, c)
-    if records_calls():
-        return None
-    before = switch_compiler(None)  # as `uncompiled` does, in less time
+    before = switch_compiler(None)
     try:
-        return run_step(layout, x, h, c, tensors)
+        return run_recurrent(layout, x, batch_sizes, h, c, tensors)
+    finally:
+        switch_compiler(before)
+
+
+def call_step(cell: PackedCell, kernel: Kernel, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return ``h`` and ``c`` after one step. Call it in eager mode only.
+
+    Args:
+        cell: the weights.
+        kernel: what computes.
+        x: float32, shape ``(columns, input_size)``, with at least one column.
+        h: float32, shape ``(columns, hidden_size)``.
+        c: likewise, of an LSTM.
+    """
+    before = switch_compiler(None)
+    try:
+        return cell.packed.run_step(kernel, x, h, c)
     finally:
         switch_compiler(before)
 

@@ -6,14 +6,14 @@ cheap: the C structures are made once, and a call passes numbers and addresses.
 
 from collections.abc import Sequence
 from ctypes import addressof
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lstmq.quantization.native import library
 from lstmq.quantization.native.layout import GATES
-from lstmq.quantization.native.library import NO_MEMORY
-from lstmq.quantization.native.packing import DirectionStruct, PackedDirection, RecurrentStruct, pack_matrix
+from lstmq.quantization.native.library import NO_MEMORY, Kernel
+from lstmq.quantization.native.packing import DirectionStruct, PackedDirection, RecurrentStruct, StepStruct, pack_matrix
 from lstmq.quantization.native.weights import (
     MAX_COLUMNS,
     LinearWeights,
@@ -41,17 +41,17 @@ class PackedLinear:
         self._struct, self._out_features = self._matrix.struct(), height
         self._address = addressof(self._struct)
 
-    def run(self, isa: str, x: Tensor) -> Tensor:
+    def run(self, kernel: Kernel, x: Tensor) -> Tensor:
         """Return ``x @ weights.T + bias``, float32, shape ``(rows, out_features)``.
 
         Args:
-            isa: the kernel to use, one of :func:`~lstmq.quantization.native.library.available_isas` but the reference.
+            kernel: what :func:`~lstmq.quantization.native.library.find_kernel` returned.
             x: float32, shape ``(rows, in_features)``, of which each row is quantized.
 
         Raises:
-            ValueError: if the input has another shape or dtype, or the kernel cannot run here.
+            ValueError: if the input has another shape or dtype.
         """
-        kernels, index = library.find_kernel(isa)
+        kernels, index = kernel
         x, rows = own_floats("input", x), len(x)
         if x.shape != (rows, self._in_features):
             raise ValueError(f"input: expected shape (rows, {self._in_features}), found {tuple(x.shape)}")
@@ -63,6 +63,17 @@ class PackedLinear:
         if error:
             raise MemoryError(f"int8-native: no memory for {rows:,} rows")
         return output
+
+
+class PreparedStep(NamedTuple):
+    """What the steps of a cell have in common: made once, because to make it takes as long as a small step."""
+
+    kernel: Kernel
+    threads: int
+    shape: tuple[int, int]  # of the arguments, side by side
+    like: Tensor  # in shape and dtype like the state after a step
+    struct: StepStruct
+    address: int
 
 
 class PackedRecurrent:
@@ -92,14 +103,20 @@ class PackedRecurrent:
         structs = (DirectionStruct * len(self._packed))(*(direction.struct for direction in self._packed))
         self._struct = RecurrentStruct(len(layers), self._directions, structs)
         self._address = addressof(self._struct)
+        self._step: PreparedStep | None = None  # the last one
 
     def run(
-        self, isa: str, x: Tensor, batch_sizes: Tensor | None = None, h: Tensor | None = None, c: Tensor | None = None
+        self,
+        kernel: Kernel,
+        x: Tensor,
+        batch_sizes: Tensor | None = None,
+        h: Tensor | None = None,
+        c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Read sequences with all layers and directions.
 
         Args:
-            isa: the kernel to use, one of :func:`~lstmq.quantization.native.library.available_isas` but the reference.
+            kernel: what :func:`~lstmq.quantization.native.library.find_kernel` returned.
             x: float32, shape ``(steps, columns, input_size)``; or ``(rows, input_size)`` with batch sizes.
             batch_sizes: int64, as in a ``PackedSequence``.
             h: float32, shape ``(layers * directions, columns, width)``. The default is zero.
@@ -110,9 +127,9 @@ class PackedRecurrent:
             GRU, ``c`` is ``None``.
 
         Raises:
-            ValueError: if an argument has another shape or dtype, or the kernel cannot run here.
+            ValueError: if an argument has another shape or dtype.
         """
-        kernels, index = library.find_kernel(isa)
+        kernels, index = kernel
         x = own_floats("input", x)
         sizes = None
         if batch_sizes is None:
@@ -139,33 +156,45 @@ class PackedRecurrent:
             raise ValueError(f"batch_sizes: expected numbers that do not increase and add up to {rows}")
         return output, h, c
 
-    def run_step(self, isa: str, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def run_step(self, kernel: Kernel, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return ``h`` and ``c`` after one step of a cell. This is :meth:`run` with less to do beside the arithmetic.
 
         Args:
-            isa: as for :meth:`run`.
+            kernel: what :func:`~lstmq.quantization.native.library.find_kernel` returned.
             x: float32, shape ``(columns, input_size)``, with at least one column.
             h: float32, shape ``(columns, hidden_size)``.
             c: likewise, of an LSTM.
 
         Raises:
-            ValueError: if an argument has another shape or dtype, or the kernel cannot run here.
+            ValueError: if an argument has another shape or dtype.
         """
-        kernels, index = library.find_kernel(isa)
-        x, h, c = own_floats("input", x), own_floats("hx", h), None if c is None else own_floats("hx", c)
-        columns, shape = len(x), (len(x), self._units)
-        fits = x.shape == (columns, self._input_size) and h.shape == shape and (c is None or c.shape == shape)
-        if not fits or not columns or (c is not None) != self._is_lstm:
-            raise ValueError(f"input: expected shape (columns, {self._input_size}) and states of shape {shape}")
-        if len(self._packed) != 1 or self._width != self._units:
-            raise ValueError("expected the weights of a cell, found those of several layers or with a projection")
-        error = kernels.lstmq_run_recurrent(
-            *(self._address, index, torch.get_num_threads(), 1, columns, None, columns, x.data_ptr(), None),
-            *(h.data_ptr(), None if c is None else c.data_ptr()),
+        try:  # A copy of all arguments in one operation. It is contiguous, and negates what torch negates lazily.
+            rows = torch.cat((x, h) if c is None else (x, h, c), 1)
+        except RuntimeError as reason:  # sparse ones, or of different devices
+            raise ValueError(f"input and states: expected float32 on the CPU; {str(reason).splitlines()[0]}") from None
+        step, threads = self._step, torch.get_num_threads()
+        if step is None or rows.shape != step.shape or step.kernel is not kernel or step.threads != threads:
+            step = self._step = self._prepare_step(kernel, threads, len(rows))
+        if rows.shape != step.shape or rows.dtype is not torch.float32 or not rows.is_cpu or rows.is_sparse:
+            raise ValueError(f"input and states: expected float32, shape {step.shape}, found {tuple(rows.shape)}")
+        # Tensors of our own say what to make: no argument can change their shape meanwhile.
+        h, c = torch.empty_like(step.like), torch.empty_like(step.like) if self._is_lstm else None
+        error = kernel[0].lstmq_run_step(
+            step.address, rows.data_ptr(), h.data_ptr(), None if c is None else c.data_ptr()
         )
         if error:
-            raise MemoryError(f"int8-native: no memory for {columns:,} columns")
+            raise MemoryError(f"int8-native: no memory for {len(rows):,} columns")
         return h, c
+
+    def _prepare_step(self, kernel: Kernel, threads: int, columns: int) -> PreparedStep:
+        if len(self._packed) != 1 or self._width != self._units:
+            raise ValueError("expected the weights of a cell, found those of several layers or with a projection")
+        if columns < 1:
+            raise ValueError("input: expected at least one column, found none")
+        width = self._input_size + (2 if self._is_lstm else 1) * self._units
+        like = torch.empty(columns, self._units, dtype=torch.float32, device="cpu")
+        struct = StepStruct(self._address, kernel[1], threads, columns)
+        return PreparedStep(kernel, threads, (columns, width), like, struct, addressof(struct))
 
     def _own_state(self, name: str, state: Tensor | None, columns: int, width: int) -> Tensor:
         if state is None:

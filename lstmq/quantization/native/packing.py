@@ -55,6 +55,12 @@ class RecurrentStruct(Structure):
     _fields_ = (("layers", c_int64), ("directions", c_int64), ("weights", POINTER(DirectionStruct)))
 
 
+class StepStruct(Structure):
+    """``struct step`` of ``csrc/recurrent.c``."""
+
+    _fields_ = (("model", c_void_p), *((name, c_int64) for name in ("isa", "threads", "columns")))
+
+
 class ModelStruct(Structure):
     """``struct model`` of ``csrc/window.c``."""
 
@@ -230,10 +236,9 @@ class PackedModel:
         return h, c
 
 
-def versions(tensors: Collection[Tensor]) -> list[int]:
+def versions(tensors: Collection[Tensor]) -> list[tuple[int, int]]:
     """Return what differs after torch wrote to a tensor, resized it, or gave it other memory."""
-    addresses = [tensor.data_ptr() for tensor in tensors]
-    try:  # to ask each tensor first whether it has a version would take longer than all of this
-        return addresses + [tensor._version for tensor in tensors]
-    except RuntimeError:  # an inference tensor has none
-        return addresses + [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    try:
+        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    except RuntimeError:  # a tensor that was made in inference mode has no version; to ask each one takes longer
+        return [(tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]

@@ -57,6 +57,18 @@ def test_kernel_quantizes_a_row_as_the_reference_does(run_stage, width, seed, sc
     same_bias=st.booleans(),
 )
 def test_kernel_products_are_those_of_the_reference(run_stage, rows, width, height, seed, extreme, same_bias):
+    check_product(run_stage, rows, width, height, seed, extreme, same_bias)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("width", [512, 700, 7_000])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_kernel_products_of_wide_rows_do_not_overflow(run_stage, rows, width, extreme):
+    """AVX2 adds up 512 columns at a time, and computes wide rows one by one."""
+    check_product(run_stage, rows, width, 70, rows + width, extreme, True)
+
+
+def check_product(run_stage, rows, width, height, seed, extreme, same_bias):
     generator = torch.Generator().manual_seed(seed)
     x, w = (torch.randint(-127, 128, (n, width), generator=generator, dtype=torch.int8) for n in (rows, height))
     if extreme:

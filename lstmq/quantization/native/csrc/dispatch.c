@@ -8,7 +8,22 @@
 #include <sys/sysctl.h>
 #endif
 
+#include <stdatomic.h>
+
 #include "kernels.h"
+
+enum { UNKNOWN, NO, YES };
+
+/* Return what `ask` returned when it was first asked. Every call of a kernel needs the answer, and a processor or a
+ * system may take as long for it as a small step of a cell. Threads that ask at once all get, and keep, the same one. */
+static inline int ask_once(atomic_int *answer, int (*ask)(void)) {
+    int known = atomic_load(answer);
+    if (known == UNKNOWN) {
+        known = ask() ? YES : NO;
+        atomic_store(answer, known);
+    }
+    return known == YES;
+}
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -19,11 +34,16 @@ static int has_avx512_vnni(void) { return 1; }
 static int has_amx_int8(void) { return 1; }
 #else
 #if defined(LSTMQ_AVX_VNNI)
-static int has_avx_vnni(void) {
+static int find_avx_vnni(void) {
     enum { AVX_VNNI = 1 << 4 };
     unsigned a, b, c, d;
     return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 0, &a, &b, &c, &d) && a >= 1 &&
            __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI);
+}
+
+static int has_avx_vnni(void) {
+    static atomic_int answer = UNKNOWN;
+    return ask_once(&answer, find_avx_vnni);
 }
 #endif
 
@@ -34,8 +54,6 @@ static int has_avx512_vnni(void) {
 }
 
 #if defined(LSTMQ_AMX) && defined(__linux__)
-#include <stdatomic.h>
-
 /* Tiles are large, so a process must ask Linux for them: ARCH_REQ_XCOMP_PERM in arch_prctl(2). */
 static int request_amx_int8(void) {
     enum { AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25, REQUEST = 0x1023, TILE_DATA = 18 };
@@ -44,16 +62,9 @@ static int request_amx_int8(void) {
            syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 
-/* The answer is kept because every window needs it. Threads that ask at once all get, and keep, the same answer. */
 static int has_amx_int8(void) {
-    enum { UNKNOWN, NO, YES };
     static atomic_int answer = UNKNOWN;
-    int known = atomic_load(&answer);
-    if (known == UNKNOWN) {
-        known = request_amx_int8() ? YES : NO;
-        atomic_store(&answer, known);
-    }
-    return known == YES;
+    return ask_once(&answer, request_amx_int8);
 }
 #elif defined(LSTMQ_AMX)
 static int has_amx_int8(void) { return 0; }
@@ -86,8 +97,16 @@ static int has_feature(const char *name) {
     size_t size = sizeof value;
     return sysctlbyname(name, &value, &size, NULL, 0) == 0 && value; /* an older macOS may not know the name */
 }
-static int has_dotprod(void) { return has_feature("hw.optional.arm.FEAT_DotProd"); }
-static int has_i8mm(void) { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+static int find_dotprod(void) { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+static int find_i8mm(void) { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+static int has_dotprod(void) {
+    static atomic_int answer = UNKNOWN;
+    return ask_once(&answer, find_dotprod);
+}
+static int has_i8mm(void) {
+    static atomic_int answer = UNKNOWN;
+    return ask_once(&answer, find_i8mm);
+}
 #else
 static int has_dotprod(void) { return 0; }
 static int has_i8mm(void) { return 0; }

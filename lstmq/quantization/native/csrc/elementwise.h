@@ -86,22 +86,41 @@ static void quantize_row(const float *restrict x, int64_t n, int64_t padded, int
     *scale = most > 1e-30f ? most / 127.0f : 0.0f;
 }
 
+/* Gates are computed for so many units at a time, one kind after the other. A processor then overlaps the exponentials
+ * of many units, where it would otherwise wait for the chain of each unit. */
+enum { UNITS = 128 };
+
+static void apply_sigmoid(const float *restrict x, int64_t n, float *restrict y) {
+    for (int64_t i = 0; i < n; i++) y[i] = sigmoid(x[i]);
+}
+
+static void apply_tanh(const float *restrict x, int64_t n, float *restrict y) {
+    for (int64_t i = 0; i < n; i++) y[i] = hyperbolic_tangent(x[i]);
+}
+
 static void lstm_step(const float *restrict gates, int64_t n, float *restrict c, float *restrict h) {
-    const float *input = gates, *forget = gates + n, *cell = gates + 2 * n, *output = gates + 3 * n;
-    for (int64_t i = 0; i < n; i++) {
-        const float state = sigmoid(forget[i]) * c[i] + sigmoid(input[i]) * hyperbolic_tangent(cell[i]);
-        c[i] = state;
-        h[i] = sigmoid(output[i]) * hyperbolic_tangent(state);
+    float input[UNITS], forget[UNITS], cell[UNITS], output[UNITS];
+    for (int64_t first = 0; first < n; first += UNITS) {
+        const int64_t count = n - first < UNITS ? n - first : UNITS;
+        apply_sigmoid(gates + first, count, input);
+        apply_sigmoid(gates + n + first, count, forget);
+        apply_tanh(gates + 2 * n + first, count, cell);
+        apply_sigmoid(gates + 3 * n + first, count, output);
+        for (int64_t i = 0; i < count; i++) c[first + i] = forget[i] * c[first + i] + input[i] * cell[i];
+        apply_tanh(c + first, count, cell);
+        for (int64_t i = 0; i < count; i++) h[first + i] = output[i] * cell[i];
     }
 }
 
 static void gru_step(const float *restrict projected, const float *restrict stepped, int64_t n, float *restrict h) {
-    const float *projected_z = projected + n, *projected_n = projected + 2 * n;
-    const float *stepped_z = stepped + n, *stepped_n = stepped + 2 * n;
-    for (int64_t i = 0; i < n; i++) {
-        const float r = sigmoid(projected[i] + stepped[i]), z = sigmoid(projected_z[i] + stepped_z[i]);
-        const float new = hyperbolic_tangent(projected_n[i] + r * stepped_n[i]);
-        h[i] = (h[i] - new) * z + new;
+    float r[UNITS], z[UNITS], new[UNITS];
+    for (int64_t first = 0; first < n; first += UNITS) {
+        const int64_t count = n - first < UNITS ? n - first : UNITS;
+        const float *in = projected + first, *state = stepped + first;
+        for (int64_t i = 0; i < count; i++) r[i] = sigmoid(in[i] + state[i]);
+        for (int64_t i = 0; i < count; i++) z[i] = sigmoid(in[n + i] + state[n + i]);
+        for (int64_t i = 0; i < count; i++) new[i] = hyperbolic_tangent(in[2 * n + i] + r[i] * state[2 * n + i]);
+        for (int64_t i = 0; i < count; i++) h[first + i] = (h[first + i] - new[i]) * z[i] + new[i];
     }
 }
 

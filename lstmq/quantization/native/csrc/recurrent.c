@@ -1,4 +1,4 @@
-/* Read sequences of floats with all layers and directions of a recurrent module. Python calls the function at the end.
+/* Read sequences of floats with all layers and directions of a recurrent module. Python calls the functions at the end.
  *
  * Columns do not depend on one another, so threads share them: each group of columns has its own memory, and is read as
  * if there were no other. The two directions of a layer are tasks of their own. The bits are the same however many
@@ -34,10 +34,11 @@ struct call {
     int64_t steps, columns;
     const int64_t *batch_sizes; /* or NULL: all steps have all columns */
     const float *x;
+    int64_t x_stride; /* floats from one row of x to the next */
     float *output, *h, *c;
     int64_t layer;
     int64_t groups;
-    struct group group[MOST_THREADS];
+    struct group *group;
 };
 
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -92,8 +93,9 @@ static void quantize_input(void *context, int64_t task, int64_t worker) {
     const int64_t depth = w->w_input.depth, size = w->input_size, *starts = group->starts;
     (void)worker;
     for (int64_t t = 0; t < group->sequences.steps; t++) {
-        const float *x = call->layer ? group->joined + starts[t] * size : call->x + group->output_starts[t] * size;
-        for (int64_t row = starts[t]; row < starts[t + 1]; row++, x += size)
+        const int64_t stride = call->layer ? size : call->x_stride;
+        const float *x = call->layer ? group->joined + starts[t] * size : call->x + group->output_starts[t] * stride;
+        for (int64_t row = starts[t]; row < starts[t + 1]; row++, x += stride)
             call->kernel->quantize_row(x, size, depth, in.x + row * depth, in.scale + row);
     }
 }
@@ -157,29 +159,62 @@ static size_t lay_out(struct call *call, char *base) {
     return arena.used;
 }
 
+/* Run all layers. Return 0, or -2 if there is no memory. */
+static int run_layers(struct call *call, int64_t rows, int64_t threads) {
+    const struct recurrent *model = call->model;
+    struct group groups[MOST_THREADS]; /* not in the call, where an initializer would clear all of them */
+    threads = choose_threads(model, rows, threads);
+    call->groups = choose_groups(threads, model->directions, call->columns);
+    call->group = groups;
+    void *block = malloc(lay_out(call, NULL) + ALIGNMENT);
+    if (!block) return -2;
+    lay_out(call, align(block));
+    for (call->layer = 0; call->layer < model->layers; call->layer++) {
+        if (call->layer == 0 || model->directions > 1) lstmq_run_tasks(threads, call->groups, quantize_input, call);
+        lstmq_run_tasks(threads, call->groups * model->directions, run_direction, call);
+    }
+    free(block);
+    return 0;
+}
+
 /* Read sequences. Return 0, -1 if the batch sizes are not those of sequences that have so many columns and rows, or -2
  * if there is no memory. The caller has checked everything else.
  *
  * batch_sizes: the number of columns in each step, or NULL: all columns in each step
  * x: the input; the rows of the first step come first
- * output: a row for each of the input's, in which the directions are side by side; or NULL
+ * output: a row for each of the input's, in which the directions are side by side
  * h, c: the state of each direction of each layer, a row for each column; read and then overwritten; a GRU has no c
  */
 EXPORT int lstmq_run_recurrent(const struct recurrent *model, int isa, int64_t threads, int64_t steps, int64_t columns,
                                const int64_t *batch_sizes, int64_t rows, const float *x, float *output, float *h,
                                float *c) {
     struct call call = {.kernel = lstmq_kernel(isa), .model = model, .steps = steps, .columns = columns,
-                        .batch_sizes = batch_sizes, .x = x, .output = output, .h = h, .c = c};
-    if (!sizes_fit(&call, rows)) return -1;
-    threads = choose_threads(model, rows, threads);
-    call.groups = choose_groups(threads, model->directions, columns);
-    void *block = malloc(lay_out(&call, NULL) + ALIGNMENT);
-    if (!block) return -2;
-    lay_out(&call, align(block));
-    for (call.layer = 0; call.layer < model->layers; call.layer++) {
-        if (call.layer == 0 || model->directions > 1) lstmq_run_tasks(threads, call.groups, quantize_input, &call);
-        lstmq_run_tasks(threads, call.groups * model->directions, run_direction, &call);
+                        .batch_sizes = batch_sizes, .x = x, .x_stride = model->weights->input_size, .output = output,
+                        .h = h, .c = c};
+    return sizes_fit(&call, rows) ? run_layers(&call, rows, threads) : -1;
+}
+
+/* What the steps of a cell have in common. Python makes it once. */
+struct step {
+    const struct recurrent *model;
+    int64_t isa, threads, columns;
+};
+
+/* Take one step of a cell, which is a layer with one direction and without a projection. Return 0, or -2 if there is no
+ * memory.
+ *
+ * rows: for each column, the input and the state before, side by side: x, h, and c of an LSTM
+ * h, c: the state after the step, a row for each column; a GRU has no c
+ */
+EXPORT int lstmq_run_step(const struct step *step, const float *rows, float *h, float *c) {
+    const struct direction *w = step->model->weights;
+    const int64_t units = w->hidden_size, stride = w->input_size + (c ? 2 : 1) * units;
+    for (int64_t b = 0; b < step->columns; b++) {
+        const float *state = rows + b * stride + w->input_size;
+        memcpy(h + b * units, state, (size_t)units * sizeof *h);
+        if (c) memcpy(c + b * units, state + units, (size_t)units * sizeof *c);
     }
-    free(block);
-    return 0;
+    struct call call = {.kernel = lstmq_kernel((int)step->isa), .model = step->model, .steps = 1,
+                        .columns = step->columns, .x = rows, .x_stride = stride, .h = h, .c = c};
+    return run_layers(&call, step->columns, step->threads);
 }
