@@ -36,6 +36,13 @@ class Int8Module(nn.Module):
         """Return what a copy starts with. It has other tensors, so it has accepted none yet."""
         return self.__dict__ | {"_accepted": {}}
 
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """Load parameters. If torch before 2.3 assigns them, they need gradients."""
+        super()._load_from_state_dict(*arguments)
+        for parameter in self._parameters.values():
+            if parameter is not None and parameter.requires_grad:
+                parameter.requires_grad_(False)
+
     def add_rows(self, weight: str, suffix: str, height: int, width: int) -> None:
         """Add rows of zeros: the buffer ``int8SUFFIX`` and the parameter ``scaleSUFFIX``.
 
