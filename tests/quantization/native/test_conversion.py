@@ -138,7 +138,7 @@ FOLDED = ["weight norm", "weight norm as a parametrization", "spectral norm", "s
 FOLDED += ["orthogonal", "a parametrization", "max_norm"]
 
 
-@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+@pytest.mark.filterwarnings("ignore:.*weight_norm.? is deprecated")
 @pytest.mark.filterwarnings("ignore:.*RNN module weights are not part of single contiguous chunk:UserWarning")
 @pytest.mark.parametrize("kind", FOLDED)
 @torch.no_grad()
