@@ -18,8 +18,8 @@ from lstmq.workload import load_text_subject
 
 def workload():
     subject = load_text_subject(Path({corpus!r}), Path({checkpoint!r}))
-    speed = replace(subject, stream=subject.stream.slice(0, 1_000))
-    return Workload(speed=speed, loss=subject)
+    speed, loss = (replace(subject, stream=subject.stream.slice(0, length)) for length in (1_000, 2_000))
+    return Workload(speed=speed, loss=loss)
 """
 
 
