@@ -4,7 +4,7 @@ Eager modules call the kernels directly, which is faster. :func:`call_linear` an
 """
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,12 @@ from lstmq.quantization.native.library import Kernel
 
 _library: Any = torch.library
 HAS_OPERATORS = hasattr(_library, "custom_op")  # torch 2.4 and later
+# torch 2.4 does not derive these from the annotations below.
+LINEAR = "(Tensor x, Tensor[] tensors) -> Tensor"
+RECURRENT = (
+    "(Tensor x, Tensor? batch_sizes, Tensor? h, Tensor? c, Tensor[] tensors, str kind, SymInt layers, "
+    "SymInt directions, bool bias, bool projection) -> (Tensor, Tensor, Tensor)"
+)
 
 
 def call_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
@@ -95,7 +101,7 @@ def records_calls() -> bool:
 
 if HAS_OPERATORS:
 
-    @_library.custom_op("lstmq::linear", mutates_args=())  # type: ignore[untyped-decorator] # torch's
+    @_library.custom_op("lstmq::linear", mutates_args=(), schema=LINEAR)  # type: ignore[untyped-decorator] # torch's
     def _linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         return run_linear(x, tensors)
 
@@ -103,12 +109,12 @@ if HAS_OPERATORS:
     def _fake_linear(x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         return x.new_empty(x.shape[0], tensors[0].shape[0])
 
-    @_library.custom_op("lstmq::recurrent", mutates_args=())  # type: ignore[untyped-decorator] # torch's
+    @_library.custom_op("lstmq::recurrent", mutates_args=(), schema=RECURRENT)  # type: ignore[untyped-decorator] # torch's
     def _recurrent(
         x: Tensor,
-        batch_sizes: Optional[Tensor],  # noqa: UP045 # torch before 2.6 does not know the other way to write it
-        h: Optional[Tensor],  # noqa: UP045
-        c: Optional[Tensor],  # noqa: UP045
+        batch_sizes: Tensor | None,
+        h: Tensor | None,
+        c: Tensor | None,
         tensors: Sequence[Tensor],
         kind: str,
         layers: int,
@@ -123,14 +129,14 @@ if HAS_OPERATORS:
     @_recurrent.register_fake  # type: ignore[untyped-decorator] # torch's
     def _fake_recurrent(
         x: Tensor,
-        batch_sizes: Optional[Tensor],  # noqa: UP045
-        h: Optional[Tensor],  # noqa: UP045
-        c: Optional[Tensor],  # noqa: UP045, ARG001
+        batch_sizes: Tensor | None,
+        h: Tensor | None,
+        c: Tensor | None,  # noqa: ARG001 # an operator and its fake kernel have the same arguments
         tensors: Sequence[Tensor],
         kind: str,
         layers: int,
         directions: int,
-        bias: bool,  # noqa: ARG001 # an operator and its fake kernel have the same arguments
+        bias: bool,  # noqa: ARG001
         projection: bool,  # noqa: ARG001
     ) -> tuple[Tensor, Tensor, Tensor]:
         height, width = tensors[2].shape
