@@ -1,9 +1,13 @@
 """Tries what a release consists of: ``python .ci/try_release.py dist``, in an environment that may be changed.
 
 The wheel must hold the kernels, for every Python from 3.11 on. It is then installed, and gates the documented example
-from an empty folder. ``tox -e release`` builds both and runs this.
+from an empty folder: unchanged code passes, also beside other plugins of pytest, and int8 that is 5 % slower than in
+another environment fails. ``tox -e release`` builds both and runs this.
 """
 
+import json
+import os
+import shlex
 import subprocess
 import sys
 import time
@@ -11,14 +15,17 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+SABOTAGE = Path(__file__).parents[1] / "tests" / "benchmarks" / "sabotage"
+PLUGINS = ("pytest-cov==7.1.0", "pytest-randomly==5.1.0", "pytest-xdist==3.8.0")
 KERNELS = "lstmq/quantization/native/_kernels.abi3.so"
 
 
-def run(*command: str | Path, folder: Path | None = None) -> None:
-    """Run a command, show what it prints, and exit if it fails."""
+def run(*command: str | Path, folder: Path | None = None, expected: int = 0, **variables: str) -> None:
+    """Run a command, show what it prints, and exit if its exit code is not the expected one."""
     print("$", *command, flush=True)
-    if code := subprocess.run([*map(str, command)], cwd=folder, check=False).returncode:
-        sys.exit(f"{command[0]}: exit code {code}")
+    code = subprocess.run([*map(str, command)], cwd=folder, env=os.environ | variables, check=False).returncode
+    if code != expected:
+        sys.exit(f"{command[0]}: expected exit code {expected}, found {code}")
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -39,10 +46,27 @@ def main(dist: Path) -> None:
     run(sys.executable, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
     run(sys.executable, "-m", "pip", "install", "--quiet", f"{wheel}[gate]")
     with TemporaryDirectory() as name:
-        folder, start = Path(name), time.monotonic()
-        run("lstmq", "init", folder=folder)
-        run("pytest", "gate", "--gate-retries", "2", folder=folder)
-        print(f"lstmq init and pytest gate: {time.monotonic() - start:.0f} s")
+        gate_example(Path(name))
+
+
+def gate_example(folder: Path) -> None:
+    """Gate the documented example in an empty folder, or exit."""
+    start = time.monotonic()
+    run("lstmq", "init", folder=folder)
+    run("pytest", "gate", "--gate-retries", "2", folder=folder)
+    print(f"lstmq init and pytest gate: {time.monotonic() - start:.0f} s")
+    other = folder / "other-python"  # this environment, without what is broken on purpose below
+    other.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m lstmq.gate.worker\n", encoding="utf-8")
+    other.chmod(0o755)
+    against = ("pytest", "gate", "--gate-against", other, "--gate-scheme", "int8", "--gate-retries", "2")
+    run(*against, folder=folder)
+    slower = ("-p", "broken_gate", "--sabotage", json.dumps({"int8_slower": 0.05}))
+    run(*against, *slower, folder=folder, expected=1, PYTHONPATH=str(SABOTAGE))
+    run(sys.executable, "-m", "pip", "install", "--quiet", *PLUGINS)
+    (folder / "test_own.py").write_text("def test_own():\n    pass\n", encoding="utf-8")
+    run("pytest", "--cov=gate", "--gate-scheme", "int8", "--gate-retries", "2", folder=folder)
+    run("pytest", "-n", "2", "test_own.py", folder=folder)
+    run("pytest", "-n", "2", folder=folder, expected=12)  # the gate must not measure two things at a time
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def generate(
         generator: draws the words; the same state gives the same words. The default is torch's global generator.
 
     Raises:
-        ValueError: if ``words`` or ``temperature`` is out of range, or the dictionary and the model have different
-            numbers of words.
+        ValueError: if ``words`` or ``temperature`` is out of range, the dictionary and the model have different numbers
+            of words, or a logit is NaN or plus infinity.
 
     Example:
         >>> import torch
@@ -70,5 +70,10 @@ def _draw(logits: Tensor, temperature: float, generator: Generator | None) -> Te
     if temperature == 0:
         return logits.argmax(dim=1, keepdim=True)
     # Subtract the largest logit first, so that dividing by a low temperature does not overflow.
-    probabilities = ((logits - logits.max()) / temperature).softmax(dim=1)
-    return torch.multinomial(probabilities, 1, generator=generator)
+    sums = ((logits - logits.max()) / temperature).exp().cumsum(dim=1)
+    if not sums[0, -1] < math.inf:  # also if it is NaN
+        raise ValueError("expected finite logits, found NaN or infinity")
+    # A word's share of [0, 1) is its probability. torch.multinomial draws a number for each word, which takes longer
+    # than some models take to read one.
+    place = torch.rand(1, 1, dtype=torch.float64, generator=generator)
+    return torch.searchsorted(sums / sums[:, -1:], place, right=True)

@@ -128,7 +128,7 @@ def wheel_folder(tmp_path_factory):
     """A folder with the built wheel installed in it."""
     wheels, folder = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", wheels, CHECKOUT], check=True)
+    subprocess.run([*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", wheels, CHECKOUT], check=True)
     [wheel] = wheels.iterdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", folder, wheel], check=True)
     return folder

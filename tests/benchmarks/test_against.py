@@ -31,7 +31,7 @@ def test_scheme_fails_if_10_percent_slower_in_real_seconds(suite, other_python):
 @pytest.mark.parametrize("slow_once", ["process", "block"])
 def test_scheme_that_is_slow_in_one_process_or_block_only_passes(suite, other_python, tmp_path, slow_once):
     """The machine had a bad moment. A regression is there in every process."""
-    options = ("--gate-against", other_python(fake_clock=0), "--gate-looks=24,48", "--gate-blocks=6")
+    options = ("--gate-against", other_python(fake_clock=0), "--gate-looks=24,48", "--gate-blocks=12")
     sabotage = {"fake_clock": 0.01, "slow_once": slow_once, "marker": str(tmp_path / "marker")}
     limits = {"int8": "size_ratio = { at_least = 2.772 }"}
     result = suite(*options, "--gate-slices=8", sabotage=sabotage, limits=limits)

@@ -59,21 +59,18 @@ def test_init_writes_a_gate_that_passes_beside_other_plugins_and_settings(run_py
 
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers --import-mode=importlib\n")
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
-    saved = run_python("-m", "pytest", *FEW, "--benchmark-autosave", "-k", "float32 or int8 or other")
+    storage = f"--benchmark-storage=file://{tmp_path / 'saved'}"
+    saved = run_python("-m", "pytest", *FEW, storage, "--benchmark-autosave", "-k", "float32 or int8 or other")
     assert saved.returncode == 0, saved
     assert "the gate, with the limits of gate/limits.toml" in saved.stdout
-    compared = run_python("-m", "pytest", *FEW, "gate", "--benchmark-compare", "--gate-baseline=require")
+    from_inside = (storage, "--benchmark-compare", "--gate-baseline=require", "--gate-scheme=int8")
+    compared = run_python("-m", "pytest", *FEW, *from_inside, folder=own_model.parent)
     assert re.search(r"(PASS|INCONCLUSIVE) +baseline +int8 +kept speedup", compared.stdout), compared  # few blocks
-    from_inside = run_python("-m", "pytest", *FEW, "--gate-scheme=int8", folder=own_model.parent)
-    assert from_inside.returncode == 0, from_inside
-
-    in_parallel = run_python("-m", "pytest", *FEW, "-n1", "gate")
-    assert in_parallel.returncode == 12, in_parallel
-    assert "NOT MEASURED" in in_parallel.stdout
     without = run_python("-m", "pytest", "-p", "no:lstmq", "-q", "test_other.py")
     assert without.returncode == 0, without
 
-    text = limits.read_text()
+    text = limits.read_text().partition("\n[int8-embedding]")[0]  # only int8, which is quicker
+    limits.write_text(text)
     updated = run_python("-m", "lstmq", "init", "--update", "gate/limits.toml", "--yes")
     assert updated.returncode == 0, updated
     assert re.search(r"int8 +speedup +at least \d", updated.stdout)

@@ -99,3 +99,11 @@ def test_generate_refuses_numbers_out_of_range_when_it_is_called(model, dictiona
 def test_generate_refuses_a_dictionary_of_another_size(model):
     with pytest.raises(ValueError, match="knows 30 words, but the dictionary has 1"):
         generate(model, Dictionary(["one"]), 5)
+
+
+@pytest.mark.parametrize("bias", [math.nan, math.inf])
+def test_generate_draws_no_word_from_logits_that_are_not_finite(model, dictionary, bias):
+    with torch.no_grad():
+        model.decoder.bias[3] = bias
+    with pytest.raises(ValueError, match="expected finite logits, found NaN or infinity"):
+        list(generate(model, dictionary, 1))

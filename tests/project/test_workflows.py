@@ -29,12 +29,15 @@ WORKFLOW = load(CHECKOUT / ".github/workflows/ci.yml")
 NOT_NOISY = "size_ratio = { at_least = 1 }\n"
 PYTEST = "#!/bin/sh\nexec {python} -P -c 'import pytest, sys; sys.exit(pytest.main())' \"$@\"\n"
 # Runs the real Python. A new environment gets a path to the packages of this one, and the script of pytest, which pip
-# then finds installed.
+# then finds installed. The setuptools of this one builds lstmq: the one that comes with Python is too old.
 PYTHON = """#!/bin/sh
 {python} "$@" || exit
 [ "$1 $2" = "-m venv" ] || exit 0
 for folder; do :; done
-for packages in "$folder"/lib/python*/site-packages; do printf '%s\\n' {packages} > "$packages/tests.pth"; done
+for packages in "$folder"/lib/python*/site-packages; do
+  rm -rf "$packages"/setuptools*
+  printf '%s\\n' {packages} > "$packages/tests.pth"
+done
 sed "s|{python}|$(realpath "$folder")/bin/python|" {bin}/pytest > "$folder/bin/pytest"
 chmod +x "$folder/bin/pytest"
 """
@@ -80,6 +83,7 @@ def make_runner(tmp_path):
                 "PATH": os.pathsep.join([str(bin_folder), str(tool / "bin"), os.environ["PATH"]]),
                 "CC": "false",  # builds without kernels, in a few seconds
                 "PIP_NO_COMPILE": "1",
+                "PIP_NO_BUILD_ISOLATION": "0",  # pip reads 0 as: without isolation. It downloads setuptools otherwise.
                 "PYTEST_ADDOPTS": "",
                 "PYTEST_XDIST_WORKER": "",
                 **variables,

@@ -33,7 +33,7 @@ def load_library() -> ctypes.CDLL | None:
 def open_library(path: str) -> ctypes.CDLL:
     """Return the kernels in a shared library."""
     library = ctypes.CDLL(path)
-    library.lstmq_read_window.argtypes = [c_void_p, c_int, c_void_p]
+    library.lstmq_read_window.argtypes = [c_void_p, c_int, c_int64, c_void_p]
     library.lstmq_run_recurrent.argtypes = [
         *(c_void_p, c_int, c_int64, c_int64, c_int64, c_void_p, c_int64),
         *(c_void_p, c_void_p, c_void_p, c_void_p),

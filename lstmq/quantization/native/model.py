@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,12 +45,11 @@ def quantize_native(model: LSTMModel) -> "NativeModel":
 class NativeModel(EngineModel):
     """A language model whose state dict holds int8 tensors, a float32 scale for each of their rows, and float32 biases.
 
-    :func:`~lstmq.quantization.native.library.selected_isa` decides for every window what computes: a kernel, on one
-    thread, or the reference. Kernels read packed weights: the first window packs them, as a second copy, and so does a
-    window after a change of the weights.
+    :func:`~lstmq.quantization.native.library.selected_isa` decides for every window what computes: a kernel or the
+    reference. A kernel shares the columns of a window over ``torch.get_num_threads()`` threads. Kernels read packed
+    weights: the first window packs them, as a second copy, and so does a window after a change of the weights.
 
-    The kernels run outside of torch. So torch cannot compile, export or trace this model: that
-    is an error.
+    The kernels run outside of torch. So torch cannot compile, export or trace this model: that is an error.
 
     Args:
         config: the shape of the model.
@@ -69,12 +69,12 @@ class NativeModel(EngineModel):
             # torch does not count changes of inference tensors, so packed weights could be out of date.
             module.register_buffer(buffer, state[name].clone() if state[name].is_inference() else state[name])
         self._packed: PackedModel | None = None
-        self._members: list[tuple[dict[str, Any], str, Any]] = []  # what was packed
+        self._members: Members | None = None  # what was packed
         self.eval()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy of the model starts with: no packed weights, because they are a copy of this model's."""
-        return self.__dict__ | {"_packed": None, "_members": []}
+        return self.__dict__ | {"_packed": None, "_members": None}
 
     def forward(self, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits and state, as :class:`~lstmq.LSTMModel` does."""
@@ -96,19 +96,35 @@ class NativeModel(EngineModel):
 
     def _pack(self) -> PackedModel:
         """Return the packed weights, packed again if a tensor was changed or replaced."""
-        members = [member for slots, name, member in self._members if slots.get(name) is member]
-        tensors = [member for member in members if isinstance(member, Tensor)]
-        if not (self._packed and len(members) == len(self._members) and self._packed.is_copy_of(tensors, self.config)):
-            self._packed = PackedModel(self.state_dict(keep_vars=True), self.config)
-            self._members = [*_members(self)]
+        packed, members = self._packed, self._members
+        if packed and members and members.are_in_place() and packed.is_copy_of(members.tensors, self.config):
+            return packed
+        self._packed = PackedModel(self.state_dict(keep_vars=True), self.config)
+        self._members = Members(self)
         return self._packed
 
 
-def _members(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    """Yield the tensors and modules of a module, each with the dictionary that holds it and its name there.
+class Members:
+    """The tensors and modules of a module, and where they were. To look there again takes a few microseconds.
 
-    Looking them up there again is much faster than making a state dict for every window.
+    Args:
+        module: with at least one tensor.
+
+    Attributes:
+        tensors: those of the module and of the modules in it.
     """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._dictionaries, self._names, self._members = zip(*_members(module), strict=True)
+        self.tensors = [member for member in self._members if isinstance(member, Tensor)]
+
+    def are_in_place(self) -> bool:
+        """Return whether each of them is still where it was."""
+        return all(map(is_, map(dict.get, self._dictionaries, self._names), self._members))
+
+
+def _members(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """Yield the tensors and modules of a module, each after the dictionary that holds it and its name there."""
     for name, tensor in module._buffers.items():
         yield module._buffers, name, tensor
     for name, child in module._modules.items():

@@ -228,7 +228,7 @@ class PackedModel:
         h, c = (copy_tensor("hidden", x, torch.float32, (config.nlayers, shape[1], config.nhid)) for x in hidden)
         tensors |= {"input": ids, "hidden": h, "cell": c}
         window = WindowStruct(*shape, **{name: tensor.data_ptr() for name, tensor in tensors.items()})
-        error = kernels.lstmq_read_window(byref(self._struct), index, byref(window))
+        error = kernels.lstmq_read_window(byref(self._struct), index, torch.get_num_threads(), byref(window))
         if error == NO_MEMORY:
             raise MemoryError(f"int8-native: no memory for a window of shape {shape}")
         if error:

@@ -22,9 +22,9 @@ from lstmq.quantization.native.library import KERNEL_ISAS, PORTABLE
 pytestmark = pytest.mark.slow
 
 # The instruction that multiplies in each kernel, how many loops hold it at least, one for each size of a tile, and how
-# many of them may use the stack. AVX2's largest tile may, and its loop for one row reads widened activations there.
+# many of them may use the stack.
 X86_64 = {
-    "avx2": ("vpmaddwd", 5, 2),
+    "avx2": ("vpmaddwd", 6, 0),
     "avx_vnni": ("vpdpbusd", 6, 0),
     "avx512_vnni": ("vpdpbusd", 6, 0),
     "amx_int8": ("tdpbssd", 1, 0),
@@ -94,8 +94,10 @@ def test_module_compiles_for_another_system(system, needs, tmp_path):
     command = ["llvm-nm", "--extern-only", "--dynamic" if system.endswith("gnu") else "--no-sort", path]
     symbols = {tuple(line.split()[-2:]) for line in subprocess.check_output(command, text=True).splitlines()}
     exported = {name.lstrip("_") for kind, name in symbols if kind == "T"}
-    functions = {"lstmq_can_run", "lstmq_read_window", "lstmq_run_linear", "lstmq_run_recurrent", "lstmq_run_step"}
-    assert {"PyInit__kernels", *functions} <= {"PyInit__kernels", *exported}
+    assert {"PyInit__kernels", "lstmq_can_run", "lstmq_read_window", "lstmq_run_linear", "lstmq_run_recurrent"} <= {
+        "PyInit__kernels",
+        *exported,
+    }
     assert ("U", needs) in {(kind, name.partition("@")[0]) for kind, name in symbols}
 
 

@@ -1,11 +1,13 @@
-/* AVX2. vpmaddwd multiplies int16, and adds pairs of products to int32. So bytes are widened.
+/* AVX2. No instruction multiplies signed bytes, so products of one row and of many rows are computed differently.
  *
- * A vector of weights is widened once for all rows of activations: its even columns are shifted left by 8 bits, and its
- * odd columns are masked. Both are then 256 times the weights. 512 columns fit into int32, because
- * 512 * 127 * 127 * 256 < 2^31; then the sums are divided by 256.
+ * One row: vpmaddubsw multiplies unsigned with signed bytes, and adds pairs of products to int16, with saturation. It
+ * never saturates here. The unsigned bytes are the magnitudes of the activations, at most 127; the signed bytes are the
+ * weights with the signs of the activations; and 2 * 127 * 127 < 2^15. vpmaddwd then adds pairs of those sums to int32.
  *
- * vpmaddubsw multiplies twice as many bytes, but its sums of pairs saturate, unless the activations take the signs of
- * the weights. For the signs, AMD's processors need the units that multiply, so that takes longer.
+ * Many rows: the signs would have to be moved for each row. Zen 4 does that where it multiplies, so half as much time
+ * again would be lost. Instead, activations and weights are widened to 16 bits, and vpmaddwd multiplies them. A vector
+ * of weights is widened once for a tile, by shifts: its even bytes, and its odd ones. Activations are widened once for
+ * a product, in that order: columns 0, 2, 1 and 3 of each group.
  */
 #if defined(__x86_64__)
 #if !defined(__clang__)
@@ -16,45 +18,52 @@
 #pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
 #endif
 
-#include "tiles.h"
+#include "elementwise.h"
+#include "unroll.h"
 
 enum {
-    HALF = LANES / 2,  /* int32 numbers in a vector */
-    COLUMNS = 512,     /* how many are summed up before the sums are divided by 256 */
-    MOST_ROWS = 5,     /* of a tile */
-    WIDENED = 1 << 15, /* how many activations are widened at once */
+    HALF = LANES / 2, /* int32 numbers in a vector */
+    MOST = 5,         /* rows of a tile */
+    WIDE_ROWS = 30,   /* rows and columns of activations that are widened at once, for the nearest cache */
+    WIDE_COLUMNS = 512,
 };
-typedef void wide_tile(const struct product *p, int64_t m, int64_t column, const int32_t *x, const int8_t *packed);
 
-/* Widen activations. Of each group of 4 columns, the even ones come first, and then the odd ones. */
-static void widen(const int8_t *x, int64_t n, int32_t *widened) {
-    for (int64_t i = 0; i < n; i += sizeof(__m256i)) {
-        const __m256i bytes = _mm256_loadu_si256((const __m256i *)(x + i));
-        const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), odd = _mm256_srai_epi16(bytes, 8);
-        const __m256i low = _mm256_unpacklo_epi32(even, odd), high = _mm256_unpackhi_epi32(even, odd);
-        _mm256_store_si256((__m256i *)(widened + i / 2), _mm256_permute2x128_si256(low, high, 0x20));
-        _mm256_store_si256((__m256i *)(widened + i / 2) + 1, _mm256_permute2x128_si256(low, high, 0x31));
-    }
+/* Some activations in 16 bits, and what to do with their products. */
+struct wide {
+    int16_t x[WIDE_ROWS * WIDE_COLUMNS]; /* rows of `columns` numbers */
+    int64_t start, columns;              /* columns of the activations, and so of the weights */
+    int is_first, is_last;               /* of the parts of the columns: between parts, `out` holds the sums */
+};
+
+/* Return 4 bytes, repeated over the whole vector. */
+static inline __m256i broadcast4(const int8_t *x) {
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm256_set1_epi32(four);
 }
 
-/* 256 times the weights in even or in odd columns. */
-static inline __m256i even_columns(const __m256i *weights) {
-    return _mm256_slli_epi16(_mm256_loadu_si256(weights), 8);
+/* Return 2 numbers of 16 bits, repeated over the whole vector. */
+static inline __m256i broadcast2(const int16_t *x) {
+    int32_t two;
+    memcpy(&two, x, sizeof two);
+    return _mm256_set1_epi32(two);
 }
 
-static inline __m256i odd_columns(const __m256i *weights) {
-    return _mm256_and_si256(_mm256_loadu_si256(weights), _mm256_set1_epi16(-256));
+/* Return the even or the odd bytes of a vector as numbers of 16 bits. */
+static inline __m256i even_bytes(__m256i bytes) { return _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8); }
+
+static inline __m256i odd_bytes(__m256i bytes) { return _mm256_srai_epi16(bytes, 8); }
+
+/* Write 16 activations as numbers of 16 bits, columns 0, 2, 1 and 3 of each group. */
+static inline void widen(const int8_t *x, int16_t *out) {
+    const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x));
+    _mm256_storeu_si256((__m256i *)out, _mm256_shuffle_epi8(wide, _mm256_broadcastsi128_si256(order)));
 }
 
-/* The addition is assembly because GCC moves the sums of the intrinsic between registers and memory. */
-static inline void multiply_add(__m256i *sums, __m256i x, __m256i weights) {
-    const __m256i products = _mm256_madd_epi16(x, weights);
+/* Add to sums. It is assembly because GCC moves the sums of the intrinsic between registers and memory. */
+static inline void add_to(__m256i *sums, __m256i products) {
     __asm__("vpaddd %1, %0, %0" : "+x"(*sums) : "x"(products));
-}
-
-/* Add sums of 256 times the weights to those of the columns before. */
-static inline void add_part(__m256i *total, __m256i sums) {
-    *total = _mm256_add_epi32(*total, _mm256_srai_epi32(sums, 8));
 }
 
 /* elementwise.h's dequantize_add, for one vector. */
@@ -64,110 +73,106 @@ static inline void dequantize_add8(__m256i sums, float x_scale, const float *w_s
     _mm256_storeu_ps(out, _mm256_add_ps(product, _mm256_loadu_ps(add)));
 }
 
-/* A tile: up to five rows of widened activations with a quarter of a block. It also prefetches the next block. */
-#define CLEAR(m) __m256i t##m##0 = _mm256_setzero_si256(), t##m##1 = _mm256_setzero_si256();
-#define BEGIN(m) __m256i s##m##0 = _mm256_setzero_si256(), s##m##1 = _mm256_setzero_si256();
-#define EVEN(m) ADD(m, 0)
-#define ODD(m) ADD(m, 1)
-#define ADD(m, odd)                                           \
-    x2 = _mm256_set1_epi32(x[m * depth / 2 + k / 2 + odd]);   \
-    multiply_add(&s##m##0, x2, w0);                           \
-    multiply_add(&s##m##1, x2, w1);
-#define PART(m)                     \
-    add_part(&t##m##0, s##m##0);    \
-    add_part(&t##m##1, s##m##1);
-#define END(m)                                                                                 \
-    dequantize_add8(t##m##0, x_scale[m], w_scale, add + m * add_stride, out + m * out_stride); \
-    dequantize_add8(t##m##1, x_scale[m], w_scale + HALF, add + m * add_stride + HALF, out + m * out_stride + HALF);
-#define TILE(name, ROWS)                                                                                           \
-    static void name(const struct product *p, int64_t m, int64_t column, const int32_t *x, const int8_t *packed) { \
-        const int64_t depth = p->w->depth;                                                                         \
-        ROWS(CLEAR)                                                                                                \
-        for (int64_t start = 0; start < depth; start += COLUMNS) {                                                 \
-            const int64_t end = start + COLUMNS < depth ? start + COLUMNS : depth;                                 \
-            ROWS(BEGIN)                                                                                            \
-            for (int64_t k = start; k < end; k += GROUP) {                                                         \
-                const __m256i *group = (const __m256i *)(packed + k * BLOCK);                                      \
-                __m256i w0 = even_columns(group), w1 = even_columns(group + 1), x2;                                \
-                __builtin_prefetch((const char *)group + depth * BLOCK, 0, 2);                                     \
-                ROWS(EVEN)                                                                                         \
-                w0 = odd_columns(group), w1 = odd_columns(group + 1);                                              \
-                ROWS(ODD)                                                                                          \
-            }                                                                                                      \
-            ROWS(PART)                                                                                             \
-        }                                                                                                          \
-        const float *x_scale = p->x_scale + m, *w_scale = p->w->scale + column;                                    \
-        const int64_t add_stride = p->add_stride, out_stride = p->w->blocks * BLOCK;                               \
-        const float *add = p->add + m * add_stride + column;                                                       \
-        float *out = p->out + m * out_stride + column;                                                             \
-        ROWS(END)                                                                                                  \
-    }
-TILE(one, ONE)
-TILE(two, TWO)
-TILE(three, THREE)
-TILE(four, FOUR)
-TILE(five, FIVE)
-
-/* Repeat DO for the vectors of a group. */
-#define VECTORS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
-
-/* Compute row m with a whole block, so that its weights are read one after the other. A tile would read every fourth
- * part of them, four times. */
-static void one_block(const struct product *p, int64_t m, int64_t column) {
-    const int64_t depth = p->w->depth;
-    const int8_t *packed = packed_row(p->w, column);
-    __m256i total[BLOCK / HALF];
-    for (int v = 0; v < BLOCK / HALF; v++) total[v] = _mm256_setzero_si256();
-    for (int64_t start = 0; start < depth; start += COLUMNS) {
-        const int64_t count = start + COLUMNS < depth ? COLUMNS : depth - start;
-        const int8_t *part = packed + start * BLOCK;
-        _Alignas(sizeof(__m256i)) int32_t x[COLUMNS / 2];
-        widen(p->x + m * depth + start, count, x);
-#define START(v) __m256i s##v = _mm256_setzero_si256();
-        VECTORS(START)
-        for (int64_t k = 0; k < count; k += GROUP) {
-            const __m256i *group = (const __m256i *)(part + k * BLOCK);
-            const __m256i even = _mm256_set1_epi32(x[k / 2]), odd = _mm256_set1_epi32(x[k / 2 + 1]);
-#define MULTIPLY(v)                                           \
-    multiply_add(&s##v, even, even_columns(group + v));       \
-    multiply_add(&s##v, odd, odd_columns(group + v));
-            VECTORS(MULTIPLY)
-        }
-#define FINISH(v) add_part(&total[v], s##v);
-        VECTORS(FINISH)
-    }
-    const float *w_scale = p->w->scale + column, *add = p->add + m * p->add_stride + column;
+/* Finish the sums of row m of a product, of 8 rows of weights from `column` on. */
+static inline void finish(const struct product *p, const struct wide *wide, int64_t m, int64_t column, __m256i sums) {
     float *out = p->out + m * p->w->blocks * BLOCK + column;
-    for (int v = 0; v < BLOCK / HALF; v++)
-        dequantize_add8(total[v], p->x_scale[m], w_scale + v * HALF, add + v * HALF, out + v * HALF);
+    if (!wide->is_first) sums = _mm256_add_epi32(sums, _mm256_loadu_si256((const __m256i *)out));
+    if (wide->is_last)
+        dequantize_add8(sums, p->x_scale[m], p->w->scale + column, p->add + m * p->add_stride + column, out);
+    else
+        _mm256_storeu_si256((__m256i *)out, sums);
 }
 
-/* Compute rows from `first` on, of which `x` has the widened activations. */
-static void run_panel(const struct product *p, int64_t first, int64_t rows, const int32_t *x) {
-    static wide_tile *const tiles[] = {one, two, three, four, five};
-    const int64_t columns = p->w->blocks * BLOCK, depth = p->w->depth, parts = (rows + MOST_ROWS - 1) / MOST_ROWS;
-    for (int64_t column = 0; column < columns; column += LANES) {
-        const int8_t *packed = packed_row(p->w, column);
-        for (int64_t part = 0; part < parts; part++) {
-            const int64_t m = part * rows / parts, end = (part + 1) * rows / parts;
-            tiles[end - m - 1](p, first + m, column, x + m * depth / 2, packed);
-        }
+/* A tile: some rows of activations, row m and those after it, with a quarter of a block. `x` is row m of the widened
+ * activations. It also prefetches the next block. */
+typedef void tile(const struct product *p, const struct wide *wide, int64_t m, int64_t column, const int16_t *x);
+
+#define BEGIN(r, _) __m256i s##r##0 = _mm256_setzero_si256(), s##r##1 = _mm256_setzero_si256();
+#define ADD(r, _)                                     \
+    x2 = broadcast2(x + r * columns + k);             \
+    add_to(&s##r##0, _mm256_madd_epi16(x2, even0));   \
+    add_to(&s##r##1, _mm256_madd_epi16(x2, even1));   \
+    x2 = broadcast2(x + r * columns + k + GROUP / 2); \
+    add_to(&s##r##0, _mm256_madd_epi16(x2, odd0));    \
+    add_to(&s##r##1, _mm256_madd_epi16(x2, odd1));
+#define END(r, _)                              \
+    finish(p, wide, m + r, column, s##r##0);   \
+    finish(p, wide, m + r, column + HALF, s##r##1);
+#define TILE(name, ROWS)                                                                                     \
+    static void name(const struct product *p, const struct wide *wide, int64_t m, int64_t column,            \
+                     const int16_t *x) {                                                                     \
+        const int64_t depth = p->w->depth, columns = wide->columns;                                          \
+        const int8_t *packed = packed_row(p->w, column) + wide->start * BLOCK;                               \
+        ROWS(BEGIN, )                                                                                        \
+        for (int64_t k = 0; k < columns; k += GROUP) {                                                       \
+            const __m256i *group = (const __m256i *)(packed + k * BLOCK);                                    \
+            const __m256i w0 = _mm256_loadu_si256(group), w1 = _mm256_loadu_si256(group + 1);                \
+            const __m256i even0 = even_bytes(w0), odd0 = odd_bytes(w0);                                      \
+            const __m256i even1 = even_bytes(w1), odd1 = odd_bytes(w1);                                      \
+            __m256i x2;                                                                                      \
+            __builtin_prefetch((const char *)group + depth * BLOCK, 0, 2);                                   \
+            ROWS(ADD, )                                                                                      \
+        }                                                                                                    \
+        ROWS(END, )                                                                                          \
     }
+TILE(one, ROWS_1)
+TILE(two, ROWS_2)
+TILE(three, ROWS_3)
+TILE(four, ROWS_4)
+TILE(five, ROWS_5)
+
+/* Compute some rows of a product from `first` on, at most WIDE_ROWS, in tiles of about as many rows each. */
+static void multiply_rows(const struct product *p, int64_t first, int64_t rows) {
+    static tile *const tiles[MOST] = {one, two, three, four, five};
+    const int64_t depth = p->w->depth, parts = (rows + MOST - 1) / MOST;
+    struct wide wide;
+    for (wide.start = 0; wide.start < depth; wide.start += wide.columns) {
+        const int64_t left = depth - wide.start;
+        wide.columns = left < WIDE_COLUMNS ? left : WIDE_COLUMNS;
+        wide.is_first = wide.start == 0, wide.is_last = wide.columns == left;
+        for (int64_t m = 0; m < rows; m++)
+            for (int64_t k = 0; k < wide.columns; k += LANES)
+                widen(p->x + (first + m) * depth + wide.start + k, wide.x + m * wide.columns + k);
+        for (int64_t column = 0; column < p->w->blocks * BLOCK; column += LANES)
+            for (int64_t part = 0; part < parts; part++) {
+                const int64_t m = part * rows / parts, end = (part + 1) * rows / parts;
+                tiles[end - m - 1](p, &wide, first + m, column, wide.x + m * wide.columns);
+            }
+    }
+}
+
+/* Compute one row with a whole block, so that its weights are read one after the other. */
+static void multiply_one_row(const struct product *p, int64_t column) {
+    const int64_t depth = p->w->depth;
+    const int8_t *x = p->x, *packed = packed_row(p->w, column);
+#define START(v, _) __m256i s##v = _mm256_setzero_si256();
+    VECTORS_8(START, )
+    for (int64_t k = 0; k < depth; k += GROUP) {
+        const __m256i *group = (const __m256i *)(packed + k * BLOCK);
+        const __m256i x4 = broadcast4(x + k), magnitudes = _mm256_abs_epi8(x4);
+#define MULTIPLY(v, _)                                                                  \
+    {                                                                                   \
+        const __m256i w = _mm256_sign_epi8(_mm256_loadu_si256(group + v), x4);          \
+        const __m256i pairs = _mm256_maddubs_epi16(magnitudes, w);                      \
+        add_to(&s##v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));                  \
+    }
+        VECTORS_8(MULTIPLY, )
+    }
+    const float *w_scale = p->w->scale + column, *add = p->add + column;
+    float *out = p->out + column;
+#define FINISH(v, _) dequantize_add8(s##v, p->x_scale[0], w_scale + v * HALF, add + v * HALF, out + v * HALF);
+    VECTORS_8(FINISH, )
 }
 
 static void matmul(const struct product *p) {
-    const int64_t depth = p->w->depth, fitting = WIDENED / depth;
-    if (p->rows == 1 || fitting < MOST_ROWS) { /* rows so wide that few would fit are computed one by one */
-        for (int64_t column = 0; column < p->w->blocks * BLOCK; column += BLOCK)
-            for (int64_t m = 0; m < p->rows; m++) one_block(p, m, column);
+    if (p->rows == 1) {
+        for (int64_t column = 0; column < p->w->blocks * BLOCK; column += BLOCK) multiply_one_row(p, column);
         return;
     }
-    const int64_t panels = (p->rows + fitting - 1) / fitting;
-    for (int64_t i = 0; i < panels; i++) {
-        const int64_t first = i * p->rows / panels, rows = (i + 1) * p->rows / panels - first;
-        _Alignas(sizeof(__m256i)) int32_t x[WIDENED / 2];
-        widen(p->x + first * depth, rows * depth, x);
-        run_panel(p, first, rows, x);
+    const int64_t batches = (p->rows + WIDE_ROWS - 1) / WIDE_ROWS;
+    for (int64_t batch = 0; batch < batches; batch++) {
+        const int64_t first = batch * p->rows / batches, end = (batch + 1) * p->rows / batches;
+        multiply_rows(p, first, end - first);
     }
 }
 

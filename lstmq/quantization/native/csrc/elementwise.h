@@ -27,20 +27,41 @@ static inline float from_bits(int32_t i) {
 /* Map a float's bits to an integer that sorts as the float does, or back. Compilers vectorize an integer maximum. */
 static inline int32_t sortable(int32_t i) { return i ^ ((i >> 31) & 0x7fffffff); }
 
-/* exp(x) within a relative error of 2e-7, after clamping x to [-87, 88]. Polynomial: expf of Cephes, by Moshier. */
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    const float rounded = x * 1.44269504f + ROUND, n = rounded - ROUND;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+/* exp(x) is exp(r) * 2^n within a relative error of 2e-7, after clamping x to [-87, 88]. Polynomial: expf of Cephes, by
+ * Moshier. */
+static inline float clamp_below(float x) { return x < -87.0f ? -87.0f : x; }
+
+static inline float clamp_above(float x) { return x > 88.0f ? 88.0f : x; }
+
+/* Return n, to which ROUND was added. */
+static inline float rounded_exponent(float x) { return x * 1.44269504f + ROUND; }
+
+/* Return r. */
+static inline float remainder_of(float x, float rounded) {
+    const float n = rounded - ROUND;
+    return (x - n * 0.693359375f) + n * 2.12194440e-4f;
+}
+
+/* Return exp(r). */
+static inline float exponential_of_remainder(float r) {
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    return p * from_bits((int32_t)((uint32_t)(bits(rounded) - bits(ROUND) + 127) << 23));
+    return p * (r * r) + r + 1.0f;
+}
+
+/* Return 2^n. */
+static inline float power_of_two(float rounded) {
+    return from_bits((int32_t)((uint32_t)(bits(rounded) - bits(ROUND) + 127) << 23));
+}
+
+static inline float exponential(float x) {
+    x = clamp_above(clamp_below(x));
+    const float rounded = rounded_exponent(x);
+    return exponential_of_remainder(remainder_of(x, rounded)) * power_of_two(rounded);
 }
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
@@ -103,6 +124,8 @@ static void gru_step(const float *restrict projected, const float *restrict step
     }
 }
 
+/* The exponentials are those of `exponential`, in several loops. In one loop, each number has a long chain of
+ * operations, for which processors wait; and GCC computes the exponential of the bound apart, with more comparisons. */
 static void update_softmax(const float *restrict logits, int64_t n, float *maximum, double *sum) {
     int32_t largest = sortable(bits(*maximum));
     for (int64_t i = 0; i < n; i++) {
@@ -112,11 +135,16 @@ static void update_softmax(const float *restrict logits, int64_t n, float *maxim
     const float most = from_bits(sortable(largest));
     if (most > *maximum) *sum *= exponential(*maximum - most);
     *maximum = most;
-    float lane[LANES] = {0}, exponentials[BLOCK];
+    float lane[LANES] = {0}, x[BLOCK], scale[BLOCK], e[BLOCK];
     for (int64_t i = 0; i < n; i += BLOCK) {
-        for (int k = 0; k < BLOCK; k++) exponentials[k] = exponential(logits[i + k] - most);
-        for (int k = 0; k < LANES; k++)
-            lane[k] += (exponentials[k] + exponentials[k + 16]) + (exponentials[k + 32] + exponentials[k + 48]);
+        for (int k = 0; k < BLOCK; k++) x[k] = clamp_below(logits[i + k] - most);
+        for (int k = 0; k < BLOCK; k++) {
+            const float rounded = rounded_exponent(x[k]);
+            x[k] = remainder_of(x[k], rounded);
+            scale[k] = power_of_two(rounded);
+        }
+        for (int k = 0; k < BLOCK; k++) e[k] = exponential_of_remainder(x[k]) * scale[k];
+        for (int k = 0; k < LANES; k++) lane[k] += (e[k] + e[k + 16]) + (e[k + 32] + e[k + 48]);
     }
     for (int k = 0; k < LANES; k++) *sum += lane[k];
 }
