@@ -32,10 +32,10 @@ def main() -> None:
         parser.error(f"argument --rounds: expected 3 or more, found {options.rounds}")
     torch.set_num_threads(1)
     machine, versions = describe_machine(), ", ".join(f"{name} {version(name)}" for name in PEERS)
-    print(f"{machine.cpu}, int8-native with {machine.kernels}, {versions}, {datetime.now(UTC):%Y-%m-%d}")
+    print(f"{machine.cpu}; int8-native {machine.kernels}, {versions}; {datetime.now(UTC):%Y-%m-%d}", flush=True)
     for name in options.only or TABLES:
         table = TABLES[name](options.rounds)
-        print(f"\n### {table.title}\n")
+        print(f"\n### {table.title}\n\n{table.note}\n")
         print(markdown(table.header), markdown(["---", *["---:"] * (len(table.header) - 1)]), sep="\n", flush=True)
         with progress(name, len(table.rows)) as advance:
             for row, measure_row in table.rows.items():

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from engines import ENGINES, Run
-from rows import Row, floor, module_rows, step_rows, thread_row, width_rows
+from rows import LABELS, WINDOW, Row, floor, module_rows, step_rows, thread_row, width_rows
 from timing import make_runs, measure
 from torch import Tensor, nn
 
@@ -24,11 +24,13 @@ class Table:
 
     Attributes:
         title: what it compares.
+        note: what else to know.
         header: names of the columns.
         rows: for each row, its name, and a function that measures it and returns the other cells.
     """
 
     title: str
+    note: str
     header: Sequence[str]
     rows: Mapping[str, Callable[[], Sequence[str]]]
 
@@ -38,7 +40,8 @@ def modules_table(rounds: int) -> Table:
     if peak is None:
         raise ValueError("expected kernels, found none: reinstall lstmq where there is a C compiler")
     return Table(
-        title=f"Recurrent modules, ms. The floor is for {peak}",
+        title="Recurrent modules",
+        note=f"Milliseconds. The floor is for {peak}.",
         header=["", "floor", *ENGINES, f"{OURS} / floor", f"best other int8 / {OURS}"],
         rows={row.name: partial(compare_engines, row, peak, rounds) for row in module_rows()},
     )
@@ -52,16 +55,19 @@ def compare_engines(row: Row, peak: Peak, rounds: int) -> list[str]:
 
 
 def widths_table(rounds: int) -> Table:
-    return torch_table("LSTM and a small decoder, windows of 25, one sequence, ms", width_rows(), rounds)
+    note = f"Milliseconds for a window of {WINDOW} steps of one sequence, and {LABELS} labels."
+    return torch_table("LSTM layer and small decoder", note, width_rows(), rounds)
 
 
 def steps_table(rounds: int) -> Table:
-    return torch_table("Steps of a cell, one column, ms", step_rows(), rounds)
+    return torch_table("Steps of a cell", "Milliseconds for a step of one column.", step_rows(), rounds)
 
 
-def torch_table(title: str, rows: Sequence[Row], rounds: int) -> Table:
+def torch_table(title: str, note: str, rows: Sequence[Row], rounds: int) -> Table:
     header = ["", *IN_TORCH, f"{BASELINE} / {OURS}", f"float32 / {OURS}"]
-    return Table(title=title, header=header, rows={row.name: partial(compare_in_torch, row, rounds) for row in rows})
+    return Table(
+        title=title, note=note, header=header, rows={row.name: partial(compare_in_torch, row, rounds) for row in rows}
+    )
 
 
 def compare_in_torch(row: Row, rounds: int) -> list[str]:
@@ -72,7 +78,8 @@ def compare_in_torch(row: Row, rounds: int) -> list[str]:
 
 def overhead_table(rounds: int) -> Table:
     return Table(
-        title="A step of an LSTMCell of width 4, which has nearly no arithmetic, us",
+        title="Beside the arithmetic",
+        note="Microseconds for a step of an LSTMCell of width 4, which has nearly no arithmetic.",
         header=["", *IN_TORCH, "a module that copies two tensors"],
         rows={"one call": partial(time_overhead, rounds)},
     )
@@ -96,7 +103,8 @@ class TwoCopies(nn.Module):
 def threads_table(rounds: int) -> Table:
     row = thread_row()
     return Table(
-        title=f"{OURS} on two threads, ms of wall time: other work of the machine counts too",
+        title="Two threads",
+        note=f"Milliseconds of wall time, {OURS}. Other work of the machine counts too.",
         header=["", "one thread", "two threads", "one / two"],
         rows={row.name: partial(compare_threads, row, rounds)},
     )
