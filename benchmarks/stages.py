@@ -42,7 +42,7 @@ def kernel_call(model: NativeModel, steps: int, *, logits: bool = False, loss: b
     if logits:
         tensors["logits"] = torch.empty(steps, 1, width)
     if loss:
-        tensors |= {"targets": ids, "loss": torch.zeros((), dtype=torch.float64)}
+        tensors |= {"targets": ids, "loss": torch.zeros(())}
     window = WindowStruct(steps, 1, **{name: tensor.data_ptr() for name, tensor in tensors.items()})
 
     def read(count: int) -> int:

@@ -207,10 +207,10 @@ class PackedModel:
             ValueError: if an argument has another shape or dtype, an id is outside the dictionary, or the kernel cannot
                 run here.
         """
-        shape, loss = window_shape(input), torch.empty((), dtype=torch.float64, device="cpu")
+        shape, loss = window_shape(input), torch.empty((), dtype=torch.float32, device="cpu")
         ids = copy_tensor("targets", targets, torch.int64, shape)
         after = self._read_window(isa, shape, input, hidden, targets=ids, loss=loss)
-        return loss.float(), after
+        return loss, after
 
     def logits(self, isa: str, input: Tensor, hidden: Hidden) -> tuple[Tensor, Hidden]:
         """Return logits, float32, shape ``(n, bsz, ntoken)``, and the state after. Arguments and errors as above."""

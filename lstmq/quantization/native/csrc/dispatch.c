@@ -15,8 +15,9 @@
 enum { UNKNOWN, NO, YES };
 
 /* Return what `ask` returned when it was first asked. Every call of a kernel needs the answer, and a processor or a
- * system may take as long for it as a small step of a cell. Threads that ask at once all get, and keep, the same one. */
-static inline int ask_once(atomic_int *answer, int (*ask)(void)) {
+ * system may take as long for it as a small step of a cell. Threads that ask at once all get, and keep, the same one.
+ * It is unused where nothing is slow to ask, such as on arm64 with Linux; clang warns about that. */
+__attribute__((unused)) static int ask_once(atomic_int *answer, int (*ask)(void)) {
     int known = atomic_load(answer);
     if (known == UNKNOWN) {
         known = ask() ? YES : NO;

@@ -23,7 +23,7 @@ struct window {
     const int64_t *input;   /* n rows of bsz ids */
     const int64_t *targets; /* n rows of bsz ids, or NULL */
     float *hidden, *cell;   /* the state: nlayers * bsz rows of nhid; read and then overwritten */
-    double *loss;           /* written if there are targets: the cross-entropy summed over them, in nats */
+    float *loss;            /* written if there are targets: the cross-entropy summed over them, in nats */
     float *logits;          /* written unless NULL: n * bsz rows of decoder->blocks * BLOCK */
 };
 
@@ -216,8 +216,9 @@ EXPORT int lstmq_read_window(const struct model *model, int isa, int64_t threads
     lay_out(&call, align(block));
     lstmq_run_tasks(call.groups, call.groups, read_columns, &call);
     if (window->targets) {
-        *window->loss = 0;
-        for (int64_t m = 0; m < window->n * window->bsz; m++) *window->loss += call.losses[m];
+        double loss = 0;
+        for (int64_t m = 0; m < window->n * window->bsz; m++) loss += call.losses[m];
+        *window->loss = (float)loss;
     }
     free(block);
     return 0;
