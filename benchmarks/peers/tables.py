@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import models
 import torch
 from engines import ENGINES, Run
 from rows import LABELS, WINDOW, Row, floor, module_rows, step_rows, thread_row, width_rows
@@ -126,10 +127,20 @@ def run_with_threads(threads: int, run: Run) -> None:
         torch.set_num_threads(before)
 
 
+def models_table(rounds: int) -> Table:
+    return Table(
+        title="Trained models",
+        note="Size, loss, and speed over float32's. `docs/int8/models.py` trains them. ONNX Runtime has no int8 GRU.",
+        header=["", *models.ENGINES],
+        rows={name: partial(models.describe_model, function, rounds) for name, function in models.MODELS.items()},
+    )
+
+
 TABLES: Mapping[str, Callable[[int], Table]] = {
     "modules": modules_table,
     "widths": widths_table,
     "steps": steps_table,
     "overhead": overhead_table,
     "threads": threads_table,
+    "models": models_table,
 }
