@@ -50,7 +50,7 @@ def test_own_workload_is_judged_by_its_limits_its_baseline_and_another_environme
     second = own(*required, "--gate-against", other_python(fake_clock=0))
     for result in first, second:
         assert result.exit_code == 0, result
-        assert "2 passed" in result.output  # float32 and int8
+        assert "3 passed" in result.output  # float32, int8 and int8-native
         assert {*result.verdicts.values()} == {"PASS", "----"}
     for question in ("against int8 slower", "against int8 kl", "baseline int8 kept speedup", "baseline int8 bytes"):
         assert second.verdicts[question] == "PASS", second

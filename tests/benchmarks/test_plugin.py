@@ -145,7 +145,8 @@ def test_model_that_got_20_percent_slower_in_this_checkout_fails_against_the_oth
     python.chmod(0o755)
     (gated / "mine.py").write_text(model)
     assert (model != MODEL) == exit_code
-    options = ("--gate-tolerance=7%", "--gate-slices=8", "--gate-retries=2")  # a small model is noisy
+    # A small model is noisy.
+    options = ("--gate-tolerance=7%", "--gate-blocks=12", "--gate-slices=8", "--gate-retries=2")
     result = run_python("-m", "pytest", "gate", "--gate-against", other, *options)
     assert result.returncode == exit_code, result
     assert re.search(rf"{'FAIL' if exit_code else 'PASS'} +against +int8 +slower", result.stdout)
