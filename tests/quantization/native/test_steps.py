@@ -79,6 +79,7 @@ def test_steps_take_other_numbers_of_columns_and_threads(isa, steps, kind):
         for columns, threads in ((1, 1), (4, 1), (4, 2), (1, 2), (2, 1)):
             torch.set_num_threads(threads)
             check(cell, *arguments(kind, columns))
+            assert cell._packed.packed._step.struct.threads == threads  # the bits do not show it
     finally:
         torch.set_num_threads(1)
     assert steps == [1, 4, 4, 1, 2]
