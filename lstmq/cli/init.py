@@ -44,11 +44,11 @@ def init_command(*, workload: str | None, update: Path | None, yes: bool) -> Non
 
 def _update(path: Path, yes: bool) -> None:
     """Measure limits again, show the difference, and write it."""
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("--update asks before it writes, and cannot ask here: use --yes")
     from lstmq import report
     from lstmq.gating import initial
 
-    if not yes and not sys.stdin.isatty():
-        raise click.UsageError("--update asks before it writes, and cannot ask here: use --yes")
     text, changes, run = initial.measure_again(path, f"lstmq init --update {path}")
     rows = [[change.case, change.metric, str(change.before), str(change.after)] for change in changes]
     echo(f"{path}, measured again on {run.machine.cpu} ({run.machine.isa}), torch {run.machine.torch}")

@@ -9,10 +9,12 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.sabotage.fork_worker import SOCKET
 from benchmarks.suite import CHECKOUT, LIMITS, SABOTAGE, Result
 from benchmarks.user_model import MODEL
 from lstmq import LSTMModel, ModelConfig, load_checkpoint, save_checkpoint
@@ -28,9 +30,13 @@ def _pytest_server():
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_"))}
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SABOTAGE), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-P", str(Path(__file__).with_name("run_pytest.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as server:
-        yield server
-        server.stdin.close()
+    with TemporaryDirectory() as folder:  # the path of a socket must be short
+        if hasattr(os, "pidfd_open"):
+            variables[SOCKET] = str(Path(folder, "socket"))
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen(command, **streams, text=True, env=variables) as server:
+            yield server
+            server.stdin.close()
 
 
 @pytest.fixture
@@ -103,7 +109,7 @@ def other_python(tmp_path):
     """A function that returns the path of another Python. Its arguments are what is broken there."""
 
     def write(**sabotage):
-        worker = shlex.join([sys.executable, str(SABOTAGE / "broken_worker.py"), json.dumps(sabotage)])
+        worker = shlex.join([sys.executable, str(SABOTAGE / "fork_worker.py"), json.dumps(sabotage)])
         path = tmp_path / "python"
         path.write_text(f"#!/bin/sh\nexec {worker}\n", encoding="utf-8")
         path.chmod(0o755)

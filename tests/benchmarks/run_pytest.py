@@ -1,7 +1,7 @@
 """Runs pytest for each line of standard input, and prints its exit code.
 
-Each run is a fork of this process, which has already imported torch and lstmq. That saves seconds per run. A line is a
-JSON object with the arguments of :func:`run`.
+Each run is a fork of this process, which has already imported torch and lstmq. That saves seconds per run. So is each
+worker, on Linux. A line is a JSON object with the arguments of :func:`run`.
 """
 
 import gc
@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 
+import broken_worker
 import pytest
+from fork_worker import SOCKET, start_server
 
 from lstmq import load_workload  # noqa: F401 - imported for the runs
 from lstmq.gate import judge_run, measure, read_run, select_baseline  # noqa: F401 - likewise
@@ -38,7 +40,10 @@ def run(arguments, folder, variables, stdout, stderr):
 
 
 gc.freeze()  # keeps the collector of the forks away from what they share
+workers = start_server(os.environ[SOCKET], broken_worker.main) if SOCKET in os.environ else None
 for line in sys.stdin:
     if not (process := os.fork()):
         run(**json.loads(line))
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)  # noqa: T201
+if workers:
+    os.kill(workers, signal.SIGTERM)

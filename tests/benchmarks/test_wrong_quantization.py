@@ -8,6 +8,8 @@ ORT_LIMITS = INT8_LIMITS.replace("2.772", "3.89").replace("2.7797", "3.8989")
 NATIVE_LIMITS = (
     INT8_LIMITS.replace("2.772", "3.8").replace("2.7797", "3.8").replace("0.003, measured = 0.0013", "0.001")
 )
+# A copy of float32 measures up to 1.2 on a noisy machine.
+COPY_LIMITS = INT8_LIMITS.replace("at_least = 1.15", "at_least = 1.4")
 BROKEN = {  # the outcomes of each broken scheme, by metric
     "as_float": {"speedup": "FAIL", "size_ratio": "FAIL"},
     "linear_only": {"size_ratio": "FAIL", "kl": "PASS"},
@@ -26,7 +28,8 @@ BROKEN = {  # the outcomes of each broken scheme, by metric
 
 def limits_for(broken_scheme):
     """Return limits for the metrics in :data:`BROKEN` only, because the others may be inconclusive."""
-    rows = {"ort": ORT_LIMITS, "native": NATIVE_LIMITS}.get(broken_scheme.partition("_")[0], INT8_LIMITS)
+    families = {"as": COPY_LIMITS, "native": NATIVE_LIMITS, "ort": ORT_LIMITS}
+    rows = families.get(broken_scheme.partition("_")[0], INT8_LIMITS)
     return "\n".join(row for row in rows.splitlines() if row.partition(" ")[0] in BROKEN[broken_scheme])
 
 

@@ -8,7 +8,7 @@ from sabotage import Sabotage
 
 from lstmq.gate import processes
 
-WORKER = Path(__file__).with_name("broken_worker.py")
+WORKER = Path(__file__).with_name("fork_worker.py")
 
 
 def pytest_addoption(parser):

@@ -21,8 +21,8 @@ FLOAT32_SECONDS, INT8_SECONDS = 2.5, 1.0  # of a slice on the fake clock
 class Saboteur:
     """Stands in for what a worker quantizes, evaluates and measures time with."""
 
-    def __init__(self, sabotage):
-        self.sabotage = sabotage
+    def __init__(self, sabotage, session):
+        self.sabotage, self.session = sabotage, session
         self.generator = random.Random(0)
         self.seconds = 0.0
         self.slices = 0
@@ -62,11 +62,21 @@ class Saboteur:
         if self.sabotage.kill == "worker":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.sabotage.kill == "session":
-            os.kill(os.getppid(), signal.SIGINT)
+            os.kill(self.session, signal.SIGINT)
+
+
+def main(text, session):
+    """Run a worker.
+
+    Args:
+        text: a :class:`Sabotage`, as JSON.
+        session: the ID of the process that asked for the worker.
+    """
+    sabotage = Sabotage.from_json(text)
+    sabotage.break_process()
+    saboteur = Saboteur(sabotage, session)
+    worker.main(worker.Worker(saboteur.quantize, saboteur.evaluate, saboteur.cpu_time))
 
 
 if __name__ == "__main__":
-    sabotage = Sabotage.from_json(sys.argv[1])
-    sabotage.break_process()
-    saboteur = Saboteur(sabotage)
-    worker.main(worker.Worker(saboteur.quantize, saboteur.evaluate, saboteur.cpu_time))
+    main(sys.argv[1], os.getppid())
