@@ -53,10 +53,6 @@ def test_init_writes_a_gate_that_passes_beside_other_plugins_and_settings(run_py
         assert words in made.stdout
     assert len(tests.read_text().splitlines()) <= 10
 
-    again = run_python("-m", "lstmq", "init", "gate/mine.py:workload")
-    assert again.returncode == 2
-    assert "limits.toml is there already: `lstmq init --update gate/limits.toml` measures again" in again.stderr
-
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers --import-mode=importlib\n")
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
     storage = f"--benchmark-storage=file://{tmp_path / 'saved'}"
@@ -76,9 +72,19 @@ def test_init_writes_a_gate_that_passes_beside_other_plugins_and_settings(run_py
     assert re.search(r"int8 +speedup +at least \d", updated.stdout)
     assert limits.read_text() != text
     assert limits.read_text().splitlines()[:6] == text.splitlines()[:6]
-    asked = run_python("-m", "lstmq", "init", "--update", "gate/limits.toml")
-    assert asked.returncode == 2
-    assert "cannot ask here: use --yes" in asked.stderr
+
+
+def test_init_overwrites_nothing_and_asks_before_it_updates(lstmq, own_model):
+    limits = own_model.with_name("limits.toml")
+    limits.touch()
+    again = lstmq("init", f"{own_model}:workload")
+    assert again.exit_code == 2
+    assert f"limits.toml is there already: `lstmq init --update {limits}` measures again" in again.errors
+    asked = lstmq("init", "--update", limits)
+    assert asked.exit_code == 2
+    assert "cannot ask here: use --yes" in asked.errors
+    assert not limits.read_text()
+    assert not own_model.with_name("test_gate.py").exists()
 
 
 LIMITS = 'workload = "mine.py:workload"\n[int8]\nsize_ratio = { at_least = 1.5 }\n'

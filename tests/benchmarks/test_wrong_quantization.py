@@ -1,8 +1,15 @@
-"""Laws: the gate fails each scheme that quantizes wrongly, on the metric that shows it, and passes the correct ones."""
+"""Laws: the gate fails each scheme that quantizes wrongly, on the metric that shows it, and passes the correct ones.
+
+It does so with close limits, and with the limits that ``lstmq init`` writes for the correct schemes.
+"""
+
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.suite import INT8_LIMITS, LIMITS
+from lstmq.gate import Outcome, judge_run, load_limits, read_run
+from lstmq.gating.new_limits import limits_file
 
 ORT_LIMITS = INT8_LIMITS.replace("2.772", "3.89").replace("2.7797", "3.8989")
 NATIVE_LIMITS = (
@@ -26,10 +33,15 @@ BROKEN = {  # the outcomes of each broken scheme, by metric
 }
 
 
+def family(broken_scheme):
+    """Return the correct scheme that a broken one resembles."""
+    return {"ort": "ort-int8", "native": "int8-native"}.get(broken_scheme.partition("_")[0], "int8")
+
+
 def limits_for(broken_scheme):
     """Return limits for the metrics in :data:`BROKEN` only, because the others may be inconclusive."""
-    families = {"as": COPY_LIMITS, "native": NATIVE_LIMITS, "ort": ORT_LIMITS}
-    rows = families.get(broken_scheme.partition("_")[0], INT8_LIMITS)
+    families = {"int8": INT8_LIMITS, "int8-native": NATIVE_LIMITS, "ort-int8": ORT_LIMITS}
+    rows = COPY_LIMITS if broken_scheme == "as_float" else families[family(broken_scheme)]
     return "\n".join(row for row in rows.splitlines() if row.partition(" ")[0] in BROKEN[broken_scheme])
 
 
@@ -40,6 +52,8 @@ def test_gate_fails_every_broken_scheme(suite, tmp_path):
     correct = LIMITS | {"ort-int8": ORT_LIMITS, "int8-native": NATIVE_LIMITS}
     del correct["bf16"]  # it has no limit for its speed, and is slow where it is emulated
     result = suite(
+        "--benchmark-json",
+        tmp_path / "run.json",
         sabotage={"broken_schemes": True},
         limits=correct | {name: limits_for(name) for name in BROKEN},
         variables={"GITHUB_STEP_SUMMARY": str(page)},
@@ -57,3 +71,14 @@ def test_gate_fails_every_broken_scheme(suite, tmp_path):
     assert summary.startswith("### lstmq: FAIL\n")
     assert "| **FAIL** | limit | as_float | speedup | " in summary
     assert "| PASS | limit | int8 | speedup | " in summary
+
+    run = read_run(tmp_path / "run.json")
+    path = tmp_path / "init.toml"
+    plan = replace(run.recording.plan, schemes=(*set(run.recording.plan.schemes) - BROKEN.keys(),))
+    correct_run = replace(run, recording=replace(run.recording, plan=plan))
+    text = limits_file(correct_run, "mine.py:workload", "2026-11-28", "lstmq init")
+    path.write_text(text, encoding="utf-8")
+    limits = dict(load_limits(path))
+    limits |= {name: limits[family(name)] for name in BROKEN}
+    verdicts = judge_run(replace(run, limits=limits))
+    assert {verdict.case for verdict in verdicts if verdict.outcome is Outcome.FAIL} == BROKEN.keys()

@@ -28,14 +28,14 @@ CHECKOUT = Path(__file__).parents[2]
 WORKFLOW = load(CHECKOUT / ".github/workflows/ci.yml")
 NOT_NOISY = "size_ratio = { at_least = 1 }\n"
 PYTEST = "#!/bin/sh\nexec {python} -P -c 'import pytest, sys; sys.exit(pytest.main())' \"$@\"\n"
-# Runs the real Python. A new environment gets a path to the packages of this one, and the script of pytest, which pip
-# then finds installed. The setuptools of this one builds lstmq: the one that comes with Python is too old.
+# Runs the real Python. A new environment gets a path to the packages of this one, which has pip and setuptools, and the
+# script of pytest.
 PYTHON = """#!/bin/sh
-{python} "$@" || exit
-[ "$1 $2" = "-m venv" ] || exit 0
+[ "$1 $2" = "-m venv" ] || exec {python} "$@"
+shift 2
+{python} -m venv --without-pip "$@" || exit
 for folder; do :; done
 for packages in "$folder"/lib/python*/site-packages; do
-  rm -rf "$packages"/setuptools*
   printf '%s\\n' {packages} > "$packages/tests.pth"
 done
 sed "s|{python}|$(realpath "$folder")/bin/python|" {bin}/pytest > "$folder/bin/pytest"
