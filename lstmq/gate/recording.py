@@ -10,7 +10,7 @@ from lstmq.quantization import FLOAT32
 
 FLOAT32_COPY = "float32 again"  # the float32 model again, elsewhere in memory: it shows how noisy the machine is
 LOOKS = (24, 48, 96)  # blocks; benchmarks/study says how often a session ends after each
-AGAINST_SLICES = 32  # of a block, if there is another environment
+AGAINST_SLICES = 30  # of a block, if there is another environment
 MIN_SLICE = 25  # steps of a slice; short slices in turn are less noisy than long ones, see docs/gate.md
 MAX_WORDS = 8
 Seconds = list[list[float | None]]
@@ -47,8 +47,8 @@ class Plan:
     schemes: tuple[str, ...]
     looks: tuple[int, ...] = LOOKS
     blocks: int = 6
-    slices: int = 8
-    float32_slices: int = 8
+    slices: int = 6
+    float32_slices: int = 6
     figures: int = 1
     tolerance: float = 0.02
     tokens: int = MIN_SLICE

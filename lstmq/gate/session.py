@@ -14,7 +14,7 @@ from lstmq.gate.transfer import SubjectFiles, dump_subjects
 from lstmq.quantization import FLOAT32
 from lstmq.workload import Workload
 
-MOVE_SLICES = 16  # slices after which models move: their place in memory changes their speed by 1 to 2 %
+MOVE_SLICES = 12  # slices after which models move: their place in memory changes their speed by 1 to 2 %
 SECONDS_PER_TOKEN = 0.05  # extra time for a worker to read a whole text
 Undecided = Callable[[Recording], Mapping[str, Collection[str]]]
 """Takes a recording, and returns the figures that are not settled yet, each with the models that it needs."""
@@ -183,13 +183,14 @@ class _Session:
         self, workers: Mapping[str, WorkerProcess], models: Models, slices: Sequence[int]
     ) -> Iterator[int]:
         """Let all models read one slice, then all the next. Yields the place of each block at its end."""
-        plan, order = self.plan, list(models)
+        plan, order, moved = self.plan, list(models), 0
         for place, first in enumerate(slices):
             in_block = place % plan.slices
             reading = {
                 pair for pair in models if in_block < plan.float32_slices or pair[1] not in (FLOAT32, FLOAT32_COPY)
             }
-            if place == 0 or (in_block == 0 and place % MOVE_SLICES == 0):
+            if place == 0 or (in_block == 0 and place >= moved + MOVE_SLICES):
+                moved = place
                 for name, model in models:
                     if place:
                         workers[name].ask(dict, "move", model=model)

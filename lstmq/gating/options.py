@@ -57,7 +57,7 @@ def add_options(group: pytest.OptionGroup) -> None:
         "[24,48,96]",
     )
     add("--gate-blocks", type=int, metavar="N", help="number of blocks that each process reads [6]")
-    add("--gate-slices", type=int, metavar="N", help="number of slices in a block [8; with --gate-against 32]")
+    add("--gate-slices", type=int, metavar="N", help="number of slices in a block [6; with --gate-against 30]")
     add("--gate-seed", type=int, default=0, metavar="N", help="seed of the order of slices and models [%(default)s]")
     add(
         "--gate-retries",

@@ -40,7 +40,8 @@ def test_help_names_the_defaults(run_python):
 
 
 def test_init_writes_a_gate_that_passes_beside_other_plugins_and_settings(run_python, own_model, tmp_path):
-    """The limits say which model they are for, so no option names it."""
+    """The limits say which model they are for, so no option names it. The model is a small one, which is quick."""
+    own_model.write_text(MODEL.replace("256", "128").replace("500", "200"))
     limits, tests = own_model.with_name("limits.toml"), own_model.with_name("test_gate.py")
     made = run_python("-m", "lstmq", "init", "gate/mine.py:workload")
     assert made.returncode == 0, made

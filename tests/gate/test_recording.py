@@ -23,7 +23,7 @@ def test_plan_refuses_numbers_below_one(name):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"float32_slices": 9}, "float32_slices must be at most slices, 8, found 9"),
+        ({"float32_slices": 9}, "float32_slices must be at most slices, 6, found 9"),
         ({"tolerance": 0.0}, "tolerance must be between 0 and 1, found 0.0"),
         ({"looks": (24, 45)}, "expected looks after multiples of 6 blocks, found 24, 45"),
         ({"looks": (48, 24)}, "expected looks after ascending numbers of blocks, such as 24, 48, 96, found 48, 24"),
