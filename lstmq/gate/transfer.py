@@ -85,12 +85,12 @@ def load_subject(file: SubjectFile) -> Subject[nn.Module]:
     subject: Subject[nn.Module] = getattr(load_user_workload(file.made_by), file.which)
     if file.own_code:
         return _load_own_subject(subject, tensors, file)
-    trees = {name: _fill(name, getattr(subject.stream, name), tensors, file) for name in ("inputs", "targets")}
+    subject = _with_stream(subject, tensors, file)
     try:
         subject.model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"{file.made_by} builds another model in this environment: {one_line(error)}") from error
-    return replace(subject, stream=replace(subject.stream, **trees), keep=file.keep)
+    return subject
 
 
 def _load_own_subject(
@@ -113,7 +113,14 @@ def _load_own_subject(
     current = subject.model.state_dict()
     if {name: x.shape for name, x in weights.items()} == {name: x.shape for name, x in current.items()}:
         subject.model.load_state_dict(weights)
-    return replace(subject, stream=stream, keep=file.keep)
+    # Both sides must read the same kind of memory. A small model was 1 to 2 % faster with a stream that its code made.
+    return _with_stream(replace(subject, stream=stream), tensors, file)
+
+
+def _with_stream(subject: Subject[nn.Module], tensors: Mapping[str, Tensor], file: SubjectFile) -> Subject[nn.Module]:
+    """Return a subject that reads the stream of the file."""
+    trees = {name: _fill(name, getattr(subject.stream, name), tensors, file) for name in ("inputs", "targets")}
+    return replace(subject, stream=replace(subject.stream, **trees), keep=file.keep)
 
 
 def _fill(name: str, tree: Any, tensors: Mapping[str, Tensor], file: SubjectFile) -> Any:

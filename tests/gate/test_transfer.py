@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lstmq import Stream, evaluate
+from lstmq.gate import transfer
 from lstmq.gate.protocol import SubjectFile
 from lstmq.gate.transfer import dump_subjects, load_subject
 from lstmq.workload.custom import load_user_workload
@@ -70,6 +72,7 @@ def test_workers_load_several_inputs_and_targets_into_their_own_stream(tmp_path)
     file = tmp_path / "mine.py"
     body = """
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from lstmq import Stream, Subject, Workload
 class Model(nn.Module):
@@ -111,6 +114,7 @@ def test_modules_that_an_option_keeps_reach_workers_that_run_the_users_file(tmp_
     file.write_text(
         """
 import torch
+from safetensors.torch import load_file
 from lstmq import Stream, Subject, Workload
 def make():
     stream = Stream(inputs=torch.rand(30, 1, 4), targets=torch.zeros(30, 1, dtype=torch.int64))
@@ -125,6 +129,7 @@ def make():
 
 OWN = """
 import torch
+from safetensors.torch import load_file
 from lstmq import Stream, Subject, Workload
 def make():
     torch.manual_seed({seed})
@@ -155,6 +160,15 @@ def test_other_code_gets_the_weights_if_they_fit(tmp_path, batch_first):
     here, there = load_there(tmp_path, shape, shape | {"seed": 1}, tokens=20)
     assert len(there.stream) == 20
     assert_equal(there, here)
+
+
+def test_other_code_reads_the_stream_of_the_file(tmp_path, monkeypatch):
+    """As this side does, because the memory that a stream lies in changes the speed of a small model."""
+    read = []
+    monkeypatch.setattr(transfer, "load_file", lambda path: read.append(load_file(path)) or read[-1])
+    _, there = load_there(tmp_path, {}, {"seed": 1})
+    assert there.stream.inputs.data_ptr() == read[0]["inputs.0"].data_ptr()
+    assert there.stream.targets.data_ptr() == read[0]["targets.0"].data_ptr()
 
 
 def test_other_code_keeps_its_weights_if_those_of_this_side_do_not_fit(tmp_path):
