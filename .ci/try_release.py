@@ -87,6 +87,7 @@ def gate_example(folder: Path) -> None:
     mine.write_text(text + SLOWER_MODEL, encoding="utf-8")
     run(*against, folder=folder, expected=1)
     mine.write_text(text, encoding="utf-8")
+    shutil.rmtree(base)  # its tests have the same names
     run(sys.executable, "-m", "pip", "install", "--quiet", *PLUGINS)
     (folder / "test_own.py").write_text("def test_own():\n    pass\n", encoding="utf-8")
     run("pytest", "--cov=gate", "--gate-scheme", "int8", "--gate-retries", "2", folder=folder)
