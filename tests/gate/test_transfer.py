@@ -72,7 +72,6 @@ def test_workers_load_several_inputs_and_targets_into_their_own_stream(tmp_path)
     file = tmp_path / "mine.py"
     body = """
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from lstmq import Stream, Subject, Workload
 class Model(nn.Module):
@@ -114,7 +113,6 @@ def test_modules_that_an_option_keeps_reach_workers_that_run_the_users_file(tmp_
     file.write_text(
         """
 import torch
-from safetensors.torch import load_file
 from lstmq import Stream, Subject, Workload
 def make():
     stream = Stream(inputs=torch.rand(30, 1, 4), targets=torch.zeros(30, 1, dtype=torch.int64))
@@ -129,7 +127,6 @@ def make():
 
 OWN = """
 import torch
-from safetensors.torch import load_file
 from lstmq import Stream, Subject, Workload
 def make():
     torch.manual_seed({seed})
