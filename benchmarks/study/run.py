@@ -1,11 +1,10 @@
 """Runs sessions of the gate, idle and loaded, with the commands that a user types, and saves what they measured.
 
-``python benchmarks/study/run.py`` runs until the file has as many sessions of each kind as :data:`KINDS` asks for. You
-can interrupt it, and it continues where it stopped. ``results.py`` writes the page of results.
+``python benchmarks/study/run.py --apart PYTHON`` runs until the file has as many sessions of each kind as :data:`KINDS`
+asks for. You can interrupt it, and it continues where it stopped. ``results.py`` writes the page of results.
 
-Each session says how much processor time everything else used meanwhile. With ``--load``, a process of the lowest
-priority evaluates the float32 model on every processor. It leaves its processor to the session, and keeps all others
-busy.
+Each session says how much processor time everything else used meanwhile. To load the machine, start one ``run.py
+--processor N`` for each processor: then a session has one processor, and other sessions keep the others busy.
 """
 
 import json
@@ -19,8 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
@@ -28,16 +26,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import torch
 from sessions import CONDITIONS, SESSIONS, Session, append_session, condition_of, read_sessions
 
-from lstmq import evaluate, load_workload
 from lstmq.gate import KEY
 from lstmq.gate.processes import WORKER
 
 CHECKOUT = Path(__file__).parents[2]
 SABOTAGE = CHECKOUT / "tests" / "benchmarks" / "sabotage"
-LOWEST_PRIORITY = 19
 INT8_ALONE = ("--gate-scheme", "int8")
 
 
@@ -60,9 +55,9 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "default": Kind(sessions=30),
-    "compare": Kind(sessions=30, other="run"),
-    "compare, 20 % slower": Kind(sessions=15, other="run", slower=0.2),
+    "default": Kind(sessions=50),
+    "compare": Kind(sessions=10, other="run"),
+    "compare, 20 % slower": Kind(sessions=10, other="run", slower=0.2),
     "against": Kind(sessions=20, other="same"),
     "against, apart": Kind(sessions=10, other="apart"),
     "int8": Kind(sessions=50, other="same", options=INT8_ALONE),
@@ -149,53 +144,30 @@ def shorten(run: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-@contextmanager
-def load_on_every_processor() -> Iterator[None]:
-    """Keep all processors busy that nothing else uses."""
-    with ExitStack() as stack:
-        for processor in sorted(os.sched_getaffinity(0)):
-            process = subprocess.Popen([sys.executable, __file__, "--load-processor", str(processor)])
-            stack.callback(process.kill)
-        yield
-
-
-def run_load(processor: int) -> None:
-    """Evaluate in float32 on a processor, with the lowest priority, until this process is killed."""
-    os.sched_setaffinity(0, {processor})
-    os.nice(LOWEST_PRIORITY)
-    torch.set_num_threads(1)
-    subject = load_workload().speed
-    while os.getppid() != 1:
-        evaluate(subject.model, subject.stream, 25)
-
-
 @click.command()
-@click.option("--load", is_flag=True, help="Keep all processors busy that the session leaves.")
-@click.option("--apart", metavar="PYTHON", help="An environment with the same versions, installed in another folder.")
+@click.option("--apart", metavar="PYTHON", required=True, help="The same versions, installed in another folder.")
+@click.option("--processor", type=int, help="Stay on this processor, and count the sessions as loaded.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=SESSIONS, help="File to add them to.")
-@click.option("--load-processor", type=int, hidden=True, help="Keep only this processor busy.")
-def main(*, load: bool, apart: str | None, out: Path, load_processor: int | None) -> None:
+def main(*, apart: str, processor: int | None, out: Path) -> None:
     """Run the sessions that the file does not have yet, in random order."""
-    if load_processor is not None:
-        run_load(load_processor)
-        return
-    others = {"same": sys.executable} | ({"apart": apart} if apart else {})
-    condition = CONDITIONS[load]
-    done = Counter(session["kind"] for session in read_sessions(out) if condition_of(session) == condition)
-    missing = [name for name, kind in KINDS.items() for _ in range(kind.sessions - done[name])]
-    missing = [name for name in missing if KINDS[name].other in ("", "run", *others)]
-    random.shuffle(missing)
+    if processor is not None:
+        os.sched_setaffinity(0, {processor})
+    condition = CONDITIONS[processor is not None]
+    others = {"same": sys.executable, "apart": apart}
     baselines = out.with_name("baselines")
     baselines.mkdir(exist_ok=True)
-    if not any(baselines.iterdir()):
-        missing.sort(key=lambda name: name != "default")  # there must be a run to compare with
-        missing[3:] = random.sample(missing[3:], len(missing) - 3)
-    with load_on_every_processor() if load else ExitStack():
-        for place, name in enumerate(missing, 1):
-            session = run_session(name, others, baselines)
-            append_session(session, out)
-            text = f"{session['date']} {condition_of(session)}, {name}: exit code {session['exit_code']}"
-            click.echo(f"{text}, {session['took']} s, {len(missing) - place} sessions left")
+    while missing := missing_sessions(read_sessions(out), condition):
+        name = random.choice(missing) if any(baselines.iterdir()) else "default"
+        session = run_session(name, others, baselines)
+        append_session(session, out)
+        text = f"{session['date']} {condition_of(session)}, {name}: exit code {session['exit_code']}"
+        click.echo(f"{text}, {session['took']} s, {len(missing) - 1} sessions left")
+
+
+def missing_sessions(sessions: Sequence[Session], condition: str) -> list[str]:
+    """Return the kinds of the sessions that are still to run in a condition, each as often as it is to run."""
+    done = Counter(session["kind"] for session in sessions if condition_of(session) == condition)
+    return [name for name, kind in KINDS.items() for _ in range(kind.sessions - done[name])]
 
 
 if __name__ == "__main__":

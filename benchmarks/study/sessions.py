@@ -1,5 +1,6 @@
 """The file of sessions: one JSON object per line, compressed."""
 
+import fcntl
 import gzip
 import json
 from pathlib import Path
@@ -21,9 +22,11 @@ def read_sessions(path: Path = SESSIONS) -> list[Session]:
 
 
 def append_session(session: Session, path: Path) -> None:
-    """Add a session to a file."""
-    with gzip.open(path, "at", encoding="utf-8") as file:
-        file.write(json.dumps(session, separators=(",", ":")) + "\n")
+    """Add a session to a file, to which other processes add theirs."""
+    line = json.dumps(session, separators=(",", ":")) + "\n"
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(gzip.compress(line.encode()))
 
 
 def condition_of(session: Session) -> str:
