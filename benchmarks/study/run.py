@@ -64,6 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "int8, apart": Kind(sessions=10, other="apart", options=INT8_ALONE),
     "int8, 5 % slower": Kind(sessions=30, other="same", options=INT8_ALONE, slower=0.05),
     "int8, 2 % slower": Kind(sessions=20, other="same", options=(*INT8_ALONE, "--gate-tolerance=1%"), slower=0.02),
+    "int8, 3 % slower": Kind(sessions=10, other="same", options=(*INT8_ALONE, "--gate-tolerance=1%"), slower=0.03),
 }
 
 
