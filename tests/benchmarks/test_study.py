@@ -42,6 +42,29 @@ def test_binomial_interval_leaves_half_of_the_error_at_each_end(trials, data, co
     assert (lower == 0, upper == 1) == (count == 0, count == trials)
 
 
+@pytest.mark.parametrize("trials", [1, 59, 300])
+def test_bounds_are_one_sided(trials, monkeypatch):
+    """An event of probability p is missing from n trials with probability (1 - p) ** n: 5 % at the bound."""
+    monkeypatch.syspath_prepend(STUDY)
+    results = runpy.run_path(str(STUDY / "results.py"))
+    bound = 100 * (1 - 0.05 ** (1 / trials))
+    assert results["at_most"](0, trials) == f"at most {bound:.1f} %"
+    assert results["at_least"](trials, trials) == f"at least {100 - bound:.1f} %"
+
+
+def test_a_session_is_missing_until_its_condition_has_it(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(STUDY)
+    run = runpy.run_path(str(STUDY / "run.py"))
+    planned = sum(kind.sessions for kind in run["KINDS"].values())
+    file = tmp_path / "sessions.jsonl.gz"
+    for others in (0.0, 0.9, 1.0):
+        run["append_session"]({"kind": "default", "others": others}, file)
+    sessions = run["read_sessions"](file)
+    assert [session["others"] for session in sessions] == [0.0, 0.9, 1.0]
+    assert len(run["missing_sessions"](sessions, "idle")) == planned - 1
+    assert len(run["missing_sessions"](sessions, "loaded")) == planned - 2
+
+
 def test_results_reproduces_the_tables_of_the_readme(monkeypatch):
     monkeypatch.syspath_prepend(STUDY)
     results = runpy.run_path(str(STUDY / "results.py"))
