@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 from intervals import binomial_interval
-from run import KINDS
+from run import KINDS, Kind
 from sessions import CONDITIONS, Session, condition_of, read_sessions
 
 from lstmq.gate import Outcome, Run
@@ -39,6 +39,40 @@ def at_most(count: int, trials: int) -> str:
 def at_least(count: int, trials: int) -> str:
     """Return the exact lower bound of a probability, with 95 % confidence."""
     return f"at least {100 * binomial_interval(count, trials, 0.9)[0]:.1f} %"
+
+
+def options_of(kind: Kind) -> str:
+    """Return the options of a session's command, without what differs from session to session."""
+    compared = {"": "", "run": "--benchmark-compare"}.get(kind.other, "--gate-against PYTHON")
+    options = " ".join(filter(None, (compared, *kind.options)))
+    return f"`{options}`" if options else "no option"
+
+
+def summary_rows(sessions: Sequence[Session]) -> Iterator[str]:
+    """Yield the table that the docs show. It counts idle and loaded sessions with the same options together."""
+    yield "| options | int8 | exit codes | with 95 % confidence | median time: idle, loaded | longest |"
+    yield "|---|---|---|---|---:|---:|"
+    groups: dict[tuple[str, float], list[Session]] = {}
+    for session in sessions:
+        kind = KINDS[session["kind"]]
+        groups.setdefault((options_of(kind), kind.slower), []).append(session)
+    for (options, slower), some in sorted(groups.items(), key=lambda group: (len(group[0][0]), group[0][1])):
+        took = {name: [one["took"] for one in some if condition_of(one) == name] for name in CONDITIONS}
+        medians = ", ".join(f"{statistics.median(seconds):.0f} s" for seconds in took.values() if seconds)
+        longest = max(one["took"] for one in some)
+        code = f"{100 * slower:.0f} % slower" if slower else "unchanged"
+        yield f"| {options} | {code} | {summarize(some, slower)} | {medians} | {longest:.0f} s |"
+    unchanged = [session for session in sessions if not KINDS[session["kind"]].slower]
+    yield f"| any of these | unchanged | {summarize(unchanged, 0)} | | |"
+
+
+def summarize(sessions: Sequence[Session], slower: float) -> str:
+    """Return how many sessions had each exit code, and the bound that follows."""
+    codes = Counter(session["exit_code"] for session in sessions)
+    counts = ", ".join(f"{codes[code]} {name}" for code, name in OUTCOMES.items() if codes[code])
+    if slower:
+        return f"{counts} | {at_least(codes[1], len(sessions))} FAIL"
+    return f"{counts} | {at_most(len(sessions) - codes[0], len(sessions))} do not pass"
 
 
 def outcome_rows(sessions: Sequence[Session]) -> Iterator[str]:
@@ -151,6 +185,7 @@ def machine_rows(sessions: Sequence[Session]) -> Iterator[str]:
 def tables(sessions: Sequence[Session]) -> str:
     """Return the tables, in Markdown."""
     sections = {
+        "Summary": summary_rows,
         "Exit codes": outcome_rows,
         "Time": time_rows,
         "Figures": spread_rows,

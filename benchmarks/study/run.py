@@ -57,7 +57,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "default": Kind(sessions=50),
     "compare": Kind(sessions=10, other="run"),
-    "compare, 20 % slower": Kind(sessions=10, other="run", slower=0.2),
+    "compare, 20 % slower": Kind(sessions=30, other="run", slower=0.2),
     "against": Kind(sessions=20, other="same"),
     "against, apart": Kind(sessions=10, other="apart"),
     "int8": Kind(sessions=50, other="same", options=INT8_ALONE),
