@@ -74,16 +74,31 @@ def test_the_study_is_complete_and_passed_all_unchanged_code(monkeypatch):
     assert {one["exit_code"] for one in sessions if not run["KINDS"][one["kind"]].slower} == {0}
 
 
+def test_summary_counts_sessions_with_the_same_options_together(monkeypatch):
+    monkeypatch.syspath_prepend(STUDY)
+    results = runpy.run_path(str(STUDY / "results.py"))
+    against = [("against", 0, 60.0, 0.0), ("against", 10, 80.0, 0.0), ("against, apart", 0, 99.6, 0.9)]
+    slower = [("int8, 5 % slower", 1, 40.0, 0.05), ("int8, 5 % slower", 10, 50.0, 0.0)]
+    names = ("kind", "exit_code", "took", "others")
+    rows = results["summary_rows"]([dict(zip(names, one, strict=True)) for one in against + slower])
+    against_code = "| unchanged | 2 PASS, 1 INCONCLUSIVE | at most 86.5 % do not pass |"  # 3 p**2 - 2 p**3 = 0.95
+    slower_code = "| 5 % slower | 1 FAIL, 1 INCONCLUSIVE | at least 2.5 % fail |"  # 1 - (1 - p)**2 = 0.05
+    assert list(rows)[2:] == [
+        f"| `--gate-against PYTHON` {against_code} 70 s, 100 s | 100 s |",
+        f"| `--gate-against PYTHON --gate-scheme int8` {slower_code} 45 s | 50 s |",
+        f"| any of these {against_code} | |",
+    ]
+
+
 def test_docs_show_the_summary_of_the_study(monkeypatch):
     monkeypatch.syspath_prepend(STUDY)
     results = runpy.run_path(str(STUDY / "results.py"))
     sessions = results["read_sessions"]()
-    unchanged = sum(not results["KINDS"][session["kind"]].slower for session in sessions)
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     table = "\n".join(results["summary_rows"](sessions)) + "\n\n"
     assert table in readme
     assert table in (CHECKOUT / "docs" / "gate.md").read_text(encoding="utf-8")
-    assert f"{unchanged} sessions with unchanged code" in readme
+    assert f"{len(results['unchanged'](sessions))} sessions with unchanged code" in readme
     assert f"counts their exit codes, in {len(sessions)} sessions." in results["README"].read_text(encoding="utf-8")
 
 
